@@ -1,0 +1,122 @@
+//! A conversation with a head worker: one task out, frames and rows back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_flight::FlightData;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::utils::flight_data_to_arrow_batch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::record_batch::RecordBatch;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Request, Streaming};
+
+use crate::task::{Frame, Task};
+use crate::{Error, Result};
+
+/// What the worker says next.
+#[derive(Debug)]
+pub enum Said {
+    /// A word about the query.
+    Frame(Frame),
+    /// Rows.
+    Rows(RecordBatch),
+}
+
+/// An open conversation. Dropping it tells the worker to stop.
+pub struct Conversation {
+    words: mpsc::Sender<FlightData>,
+    frames: Streaming<FlightData>,
+    /// The columns of the rows, once the worker has said them.
+    schema: Option<SchemaRef>,
+}
+
+impl Conversation {
+    pub(super) async fn start(channel: Channel, token: &str, task: &Task) -> Result<Self> {
+        let (words, spoken) = mpsc::channel(2);
+        let task = serde_json::to_vec(task).map_err(|error| Error::Internal(error.into()))?;
+        words
+            .send(FlightData::new().with_app_metadata(task))
+            .await
+            .map_err(|_| lost("it does not listen"))?;
+
+        let mut client = FlightServiceClient::new(channel)
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        let mut request = Request::new(ReceiverStream::new(spoken));
+        let bearer = format!("Bearer {token}")
+            .parse()
+            .map_err(|_| Error::Internal("the token is not a header".into()))?;
+        request.metadata_mut().insert("authorization", bearer);
+        let frames = client
+            .do_exchange(request)
+            .await
+            .map_err(|status| lost(status.message()))?
+            .into_inner();
+        Ok(Self {
+            words,
+            frames,
+            schema: None,
+        })
+    }
+
+    /// The columns of the rows as they travel, where dictionaries are written out. Known before the first row.
+    pub fn schema(&self) -> Option<SchemaRef> {
+        self.schema.clone()
+    }
+
+    /// The price is accepted: run.
+    pub async fn go(&mut self) -> Result<()> {
+        self.words
+            .send(FlightData::new().with_app_metadata("go"))
+            .await
+            .map_err(|_| lost("it does not listen"))
+    }
+
+    /// The plan was all we wanted. Returns when the worker has put the query away.
+    pub async fn decline(mut self) -> Result<()> {
+        self.words
+            .send(FlightData::new().with_app_metadata("no"))
+            .await
+            .map_err(|_| lost("it does not listen"))?;
+        match self.frames.message().await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(lost("it went on")),
+            Err(status) => Err(lost(status.message())),
+        }
+    }
+
+    /// What the worker says next. A worker that ends without a last frame is lost.
+    pub async fn next(&mut self) -> Result<Said> {
+        loop {
+            let data = match self.frames.message().await {
+                Ok(None) => return Err(lost("it hung up")),
+                Err(status) => return Err(lost(status.message())),
+                Ok(Some(data)) => data,
+            };
+            // A word of ours has no Arrow message beside it.
+            if data.data_header.is_empty() {
+                return serde_json::from_slice(&data.app_metadata)
+                    .map(Said::Frame)
+                    .map_err(|error| Error::Internal(error.into()));
+            }
+            match &self.schema {
+                None => {
+                    let schema = Schema::try_from(&data).map_err(|error| Error::Internal(error.into()))?;
+                    self.schema = Some(Arc::new(schema));
+                }
+                Some(schema) => {
+                    // The worker sends no dictionaries: its encoder writes their values out.
+                    let rows = flight_data_to_arrow_batch(&data, Arc::clone(schema), &HashMap::new());
+                    return rows.map(Said::Rows).map_err(|error| Error::Internal(error.into()));
+                }
+            }
+        }
+    }
+}
+
+fn lost(why: &str) -> Error {
+    Error::WorkerLost(why.to_owned())
+}

@@ -1,0 +1,55 @@
+//! A worker that serves one query and nobody else.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::conversation::Conversation;
+use super::pool::Shared;
+use super::process::Process;
+use crate::task::Task;
+use crate::{Error, Result};
+
+/// A worker for one query. It returns to the pool by [`Lease::give_back`]; dropped, it is killed.
+pub struct Lease {
+    process: Option<Process>,
+    pool: Arc<Shared>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    pub(super) fn new(process: Process, pool: Arc<Shared>, slot: OwnedSemaphorePermit) -> Self {
+        Self {
+            process: Some(process),
+            pool,
+            _slot: slot,
+        }
+    }
+
+    /// Hands the task over and listens.
+    pub async fn ask(&self, task: &Task) -> Result<Conversation> {
+        let process = self
+            .process
+            .as_ref()
+            .expect("a lease has its worker until it is given back");
+        Conversation::start(process.channel.clone(), &process.token, task).await
+    }
+
+    /// The query ended by itself: the worker is good for the project's next one.
+    pub fn give_back(mut self) {
+        let process = self.process.take().expect("a lease is given back once");
+        self.pool.put(process);
+    }
+
+    /// The worker stopped talking. Ends it and says what that means.
+    pub async fn bury(mut self) -> Error {
+        let process = self.process.take().expect("a lease is given back once");
+        process.end(true).await
+    }
+
+    /// The query is not wanted any more: the worker ends with it.
+    pub async fn kill(mut self) {
+        let process = self.process.take().expect("a lease is given back once");
+        process.end(false).await;
+    }
+}

@@ -1,0 +1,17 @@
+//! SQL becomes answers.
+//!
+//! A statement is parsed under limits ([`sql`]), planned and run by a disposable process ([`worker`]) that the gateway
+//! takes from a pool ([`cluster`]). Nothing here survives a restart (that is `storage`), and nothing here knows who asked
+//! or what it costs (that is `gateway`).
+
+pub mod catalog_view;
+pub mod cluster;
+mod error;
+pub mod estimate;
+pub mod params;
+pub mod session;
+pub mod sql;
+pub mod task;
+pub mod worker;
+
+pub use error::{Code, Error, Result, SqlError, causes};

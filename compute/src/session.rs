@@ -1,0 +1,213 @@
+//! The one builder of the engine's session for one query, the same on every worker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::config::ConfigOptions;
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::prelude::SessionConfig;
+use serde::{Deserialize, Serialize};
+use wasmhouse_storage::bucket::Bucket;
+use wasmhouse_storage::ids::{DatasetName, ProjectId};
+
+use crate::sql::blame;
+use crate::{Code, SqlError};
+
+/// What a query may use of the machine it runs on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Resources {
+    /// Memory that operators may hold before they spill.
+    pub memory_bytes: u64,
+    /// Disk they may spill to.
+    pub spill_bytes: u64,
+    /// Where they spill to.
+    pub spill_dir: std::path::PathBuf,
+    /// Threads, and so partitions of a plan.
+    pub threads: usize,
+}
+
+/// The dataset of a session that was given none. No dataset can have this name, so a name of one part finds nothing.
+const NOWHERE: &str = "no dataset";
+
+/// What a process keeps between the queries of one project: footers of files it has read, the store, every function.
+pub struct Engine {
+    runtime: Arc<RuntimeEnv>,
+    /// A session of nobody, with all functions and rules; making them costs more than a small query.
+    blank: SessionState,
+    threads: usize,
+}
+
+impl Engine {
+    /// An engine that reads from `bucket` and uses `resources`.
+    pub fn new(bucket: &Bucket, resources: &Resources) -> Result<Self, DataFusionError> {
+        let runtime = runtime(bucket, resources)?;
+        let mut blank = SessionStateBuilder::new()
+            .with_config(SessionConfig::new().with_create_default_catalog_and_schema(false))
+            .with_runtime_env(Arc::clone(&runtime))
+            .with_default_features()
+            .build();
+        datafusion_functions_json::register_all(&mut blank)?;
+        Ok(Self {
+            runtime,
+            blank,
+            threads: resources.threads,
+        })
+    }
+
+    /// The session of one query.
+    pub fn session(
+        &self,
+        project: &ProjectId,
+        dataset: Option<&DatasetName>,
+        settings: &BTreeMap<String, String>,
+        now_us: i64,
+    ) -> Result<SessionState, SqlError> {
+        let default_dataset = dataset.map_or(NOWHERE, DatasetName::as_str);
+        let mut config = SessionConfig::new()
+            .with_target_partitions(self.threads)
+            .with_default_catalog_and_schema(project.as_str(), default_dataset)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true);
+        let options = config.options_mut();
+        options.sql_parser.collect_spans = true;
+        options.execution.collect_statistics = true;
+        // With one task per partition this option reads every row once per task; one session, one rule for all.
+        options.execution.enable_file_stream_work_stealing = false;
+        apply(settings, options)?;
+
+        let mut state = SessionStateBuilder::new_from_existing(self.blank.clone())
+            .with_session_id(format!("{project}"))
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+            .build();
+        state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_micros(now_us);
+        Ok(state)
+    }
+}
+
+fn runtime(bucket: &Bucket, resources: &Resources) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+    let consumers_named = std::num::NonZeroUsize::new(3).expect("three is not zero");
+    let pool = TrackConsumersPool::new(FairSpillPool::new(resources.memory_bytes as usize), consumers_named);
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![resources.spill_dir.clone()]))
+        .with_max_temp_directory_size(resources.spill_bytes);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .with_metadata_cache_limit(256 << 20)
+        // A staged upload is read once; a cached listing of it would outlive it.
+        .with_object_list_cache_limit(0)
+        .build_arc()?;
+    runtime.register_object_store(&Bucket::root_url(), bucket.store());
+    Ok(runtime)
+}
+
+/// Options that a tenant may set for one query: how to parse, plan and display; never what the process may use.
+fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Result<(), SqlError> {
+    const OPEN: [&str; 5] = [
+        "datafusion.optimizer.",
+        "datafusion.sql_parser.",
+        "datafusion.explain.",
+        "datafusion.format.",
+        "datafusion.execution.",
+    ];
+    // Planning cost and file formats are the house's to decide.
+    const CLOSED: [&str; 6] = [
+        "datafusion.sql_parser.recursion_limit",
+        "datafusion.execution.parquet.",
+        "datafusion.execution.meta_fetch_concurrency",
+        "datafusion.execution.planning_concurrency",
+        "datafusion.execution.spill_compression",
+        "datafusion.optimizer.max_passes",
+    ];
+    for (name, value) in settings {
+        let name = name.to_lowercase();
+        let known = OPEN.iter().any(|prefix| name.starts_with(prefix));
+        if !known || CLOSED.iter().any(|prefix| name.starts_with(prefix)) {
+            return Err(SqlError::new(
+                Code::NotAllowed,
+                format!("the setting {name} cannot be changed by a query"),
+            ));
+        }
+        if name == "datafusion.execution.target_partitions" || name == "datafusion.execution.batch_size" {
+            let bound = 65_536;
+            if value.parse::<usize>().is_ok_and(|number| number > bound) {
+                return Err(SqlError::new(
+                    Code::NotAllowed,
+                    format!("the setting {name} is {value}, more than {bound}"),
+                ));
+            }
+        }
+        options.set(&name, value).map_err(|error| blame::sql_error(&error))?;
+    }
+    Ok(())
+}
+
+/// Columns written as SQL declares them: `id bigint not null, name varchar`.
+pub(crate) async fn declared_columns(state: &SessionState, text: &str) -> Result<SchemaRef, SqlError> {
+    let unreadable = |error: DataFusionError| {
+        let why = blame::sql_error(&error).message;
+        SqlError::new(
+            Code::InvalidSql,
+            format!("the columns `{text}` cannot be read: {why}; write `id bigint, name varchar`"),
+        )
+    };
+    let plan = state
+        .create_logical_plan(&format!("create table declared ({text})"))
+        .await
+        .map_err(unreadable)?;
+    match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
+            Ok(with_microseconds(create.input.schema().as_arrow()))
+        }
+        _ => Err(SqlError::new(
+            Code::InvalidSql,
+            format!("`{text}` is not a list of columns"),
+        )),
+    }
+}
+
+/// The type that SQL writes as `text`.
+pub(crate) async fn sql_type(state: &SessionState, text: &str) -> Result<DataType, SqlError> {
+    let not_a_type = || SqlError::new(Code::TypeMismatch, format!("{text} is not a type"));
+    let columns = declared_columns(state, &format!("value {text}"))
+        .await
+        .map_err(|_| not_a_type())?;
+    match columns.fields().as_ref() {
+        [field] => Ok(field.data_type().clone()),
+        _ => Err(not_a_type()),
+    }
+}
+
+/// Microseconds, as tables hold them, for every timestamp that was declared without saying otherwise.
+pub fn with_microseconds(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| match field.data_type() {
+            DataType::Timestamp(TimeUnit::Nanosecond, zone) => field
+                .as_ref()
+                .clone()
+                .with_data_type(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
+            _ => field.as_ref().clone(),
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The same session, in which a name of one part is looked up elsewhere.
+pub(crate) fn with_default_dataset(state: &SessionState, dataset: Option<&DatasetName>) -> SessionState {
+    let mut config = state.config().clone();
+    config.options_mut().catalog.default_schema = dataset.map_or(NOWHERE, DatasetName::as_str).to_owned();
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(config)
+        .build()
+}

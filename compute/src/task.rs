@@ -1,0 +1,186 @@
+//! What the gateway and a head worker say to each other: one task out, frames back.
+//!
+//! A task names everything the worker may touch. The worker answers [`Frame::Planned`], waits for the word to go, then
+//! sends rows between frames and closes with [`Frame::End`] or [`Frame::Failed`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wasmhouse_storage::catalog::Relation;
+use wasmhouse_storage::ids::{DatasetName, ProjectId, QueryId};
+use wasmhouse_storage::queries::Usage;
+use wasmhouse_storage::tables::{TableLocation, Version, WrittenFile};
+
+use crate::SqlError;
+use crate::params::Params;
+
+/// One statement for one head worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// The query this is an attempt at.
+    pub query: QueryId,
+    /// From 0. Files of different attempts have different names.
+    pub attempt: u32,
+    /// Whose query it is. It is also the name of the catalog.
+    pub project: ProjectId,
+    /// Where a name of one part is looked up.
+    pub dataset: Option<DatasetName>,
+    /// One statement, already within limits.
+    pub sql: String,
+    /// What to do with its rows.
+    pub action: Action,
+    /// Everything its names can mean, views after what they read.
+    pub relations: Vec<Relation>,
+    /// The project's other names, for `information_schema` only.
+    pub listed: Vec<Relation>,
+    /// The project's datasets, for `information_schema` only.
+    pub datasets: Vec<DatasetName>,
+    /// Values for its placeholders.
+    pub params: Params,
+    /// Options of the engine that last for this query.
+    pub settings: BTreeMap<String, String>,
+    /// What `now()` is, in microseconds since 1970.
+    pub now_us: i64,
+}
+
+/// What becomes of the rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// They go back to the caller.
+    Return,
+    /// They become files of a table. The gateway commits.
+    Write {
+        /// Where the table's files live.
+        at: TableLocation,
+        /// The columns the table has; none for a new table, which gets those of the rows.
+        schema: Option<String>,
+    },
+    /// A file becomes files of a table. The statement's text is empty.
+    Load {
+        /// Where the upload was staged, as an object path.
+        staged: String,
+        /// How to read it.
+        format: LoadFormat,
+        /// Columns with types as SQL would declare them, if the caller gave them.
+        declared: Option<String>,
+        /// Where the table's files live.
+        at: TableLocation,
+        /// The columns the table has; none for a new table.
+        schema: Option<String>,
+    },
+    /// They become files of the project's bucket, for other programs to read.
+    Export {
+        /// The folder, as an object path.
+        to: String,
+        /// How to write them.
+        format: ExportFormat,
+    },
+}
+
+/// How an uploaded file is to be read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "format", rename_all = "snake_case")]
+pub enum LoadFormat {
+    /// Separated values.
+    Csv {
+        /// The first line holds names.
+        header: bool,
+        /// One ASCII character.
+        delimiter: char,
+        /// A text that means NULL, besides nothing at all.
+        null: Option<String>,
+    },
+    /// One JSON object a line.
+    Json,
+    /// Apache Parquet.
+    Parquet,
+    /// The Arrow IPC file or stream format.
+    Arrow,
+}
+
+/// How an exported file is written.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportFormat {
+    /// Separated values with a header line.
+    Csv,
+    /// One JSON object a line.
+    Json,
+    /// Apache Parquet, zstd.
+    Parquet,
+    /// The Arrow IPC file format.
+    Arrow,
+}
+
+/// What the head worker says. Rows travel beside these, as Arrow Flight data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum Frame {
+    /// The plan stands; this is what it would read. Waits for the word to go.
+    Planned(Planned),
+    /// Still at work.
+    Progress(Progress),
+    /// Files were written; nobody refers to them yet.
+    Written {
+        /// The columns of the files, as Arrow's schema in JSON.
+        schema: String,
+        /// One Delta action each.
+        files: Vec<WrittenFile>,
+    },
+    /// Files were exported.
+    Exported {
+        /// What was written.
+        files: Vec<ExportedFile>,
+    },
+    /// All is said.
+    End(Usage),
+    /// There is no answer, and this is why.
+    Failed(SqlError),
+}
+
+/// What a plan would read and what would come out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Planned {
+    /// The rows' columns, as Arrow's schema in JSON.
+    pub schema: String,
+    /// Logical bytes of the referenced columns in the files that survive pruning: what is billed.
+    pub bytes_processed: u64,
+    /// The same by table.
+    pub tables: Vec<PlannedTable>,
+}
+
+/// What a plan would read of one table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlannedTable {
+    /// Where its files live.
+    pub location: TableLocation,
+    /// Which version of it.
+    pub version: Version,
+    /// The columns it would read.
+    pub columns: Vec<String>,
+    /// The files that survive pruning.
+    pub files: u64,
+    /// Their logical bytes in these columns.
+    pub bytes: u64,
+}
+
+/// How far a query has come.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Rows that came out so far.
+    pub rows: u64,
+    /// Bytes read from storage so far.
+    pub bytes_read: u64,
+}
+
+/// One exported file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportedFile {
+    /// Its object path.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+}

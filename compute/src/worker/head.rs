@@ -1,0 +1,297 @@
+//! The head of a query: plan, say what it would read, wait for the word to go, run, stream.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use arrow_flight::FlightData;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SQLOptions;
+use futures::{Stream, StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, Streaming};
+use tracing::error;
+use wasmhouse_storage::bucket::Bucket;
+use wasmhouse_storage::tables::{ScanLog, Tables};
+
+use super::meter::{Meter, bytes_read};
+use super::{export, load, write};
+use crate::session::Engine;
+use crate::sql::blame;
+use crate::task::{Action, Frame, Planned, Progress, Task};
+use crate::{Code, Error, Result, SqlError, catalog_view, causes, estimate};
+
+/// Frames that may wait for the network before the plan has to.
+const FRAMES_IN_FLIGHT: usize = 4;
+
+/// How often the gateway hears of a query that is at work.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// What a worker keeps between the queries of its project.
+pub(super) struct Desk {
+    pub(super) engine: Engine,
+    pub(super) tables: Tables,
+    pub(super) bucket: Bucket,
+}
+
+/// The answer to one task. Dropping it stops the work.
+pub(super) fn answer(
+    desk: Arc<Desk>,
+    task: Task,
+    words: Streaming<FlightData>,
+) -> impl Stream<Item = Result<FlightData, Status>> {
+    let (out, frames) = mpsc::channel(FRAMES_IN_FLIGHT);
+    let work = AbortOnDropHandle::new(tokio::spawn(async move {
+        let line = Line { out, words };
+        work(&desk, task, line).await;
+    }));
+    ReceiverStream::new(frames).map(move |frame| {
+        let _keep = &work;
+        frame
+    })
+}
+
+/// Runs the task to its last frame.
+async fn work(desk: &Desk, task: Task, mut line: Line) {
+    let query = task.query.clone();
+    let last = match run(desk, task, &mut line).await {
+        Ok(usage) => Frame::End(usage),
+        Err(Stop::Failed(error)) => Frame::Failed(explain(error, &query.to_string())),
+        Err(Stop::NobodyListens) => return,
+    };
+    // Nobody listens: the gateway has its reasons and ends this process.
+    let _ = line.say(&last).await;
+}
+
+async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_storage::queries::Usage, Stop> {
+    let meter = Meter::start();
+    let scans = ScanLog::default();
+    let state = desk
+        .engine
+        .session(&task.project, task.dataset.as_ref(), &task.settings, task.now_us)?;
+    catalog_view::attach(&state, &task, &desk.tables, &scans).await?;
+
+    let logical = match &task.action {
+        Action::Load { .. } => load::plan(&state, &task).await?,
+        _ => statement(&state, &task).await?,
+    };
+    let free = matches!(logical, LogicalPlan::Explain(_));
+    let plan = state.create_physical_plan(&logical).await?;
+    let (bytes_processed, tables) = estimate::bytes_processed(&scans);
+    let schema = match &task.action {
+        Action::Write { schema, .. } | Action::Load { schema, .. } => {
+            write::columns_of_files(schema.as_deref(), &logical, &plan.schema())?
+        }
+        Action::Return | Action::Export { .. } => plan.schema(),
+    };
+    line.say(&Frame::Planned(Planned {
+        schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
+        bytes_processed: if free { 0 } else { bytes_processed },
+        tables: if free { Vec::new() } else { tables },
+    }))
+    .await?;
+    line.word_to_go().await?;
+
+    match &task.action {
+        Action::Return => deliver(&state, &plan, &meter, line).await?,
+        Action::Write { at, .. } | Action::Load { at, .. } => {
+            let files = write::files(desk, &state, &task, &plan, at, &schema);
+            let files = line.while_working(&meter, &plan, files).await?;
+            line.say(&Frame::Written {
+                schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
+                files,
+            })
+            .await?;
+        }
+        Action::Export { to, format } => {
+            let files = export::files(desk, &state, &plan, to, *format, &meter);
+            let files = line.while_working(&meter, &plan, files).await?;
+            line.say(&Frame::Exported { files }).await?;
+        }
+    }
+    Ok(meter.read(Some(&plan)))
+}
+
+/// The statement as a plan whose rows are wanted: a query, or the query inside an insert or a create.
+async fn statement(state: &SessionState, task: &Task) -> Result<LogicalPlan, Stop> {
+    let mut plan = state.create_logical_plan(&task.sql).await?;
+    if !task.params.is_empty() {
+        plan = plan.with_param_values(task.params.bind(state).await?)?;
+    }
+    let rows = match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
+            if !create.column_defaults.is_empty() {
+                return Err(not_supported(
+                    "column defaults are not supported; give the value with every insert",
+                ));
+            }
+            if create.constraints.iter().next().is_some() {
+                return Err(not_supported(
+                    "primary keys and unique columns are not supported; a table would not enforce them",
+                ));
+            }
+            Arc::unwrap_or_clone(create.input)
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateView(create)) => Arc::unwrap_or_clone(create.input),
+        LogicalPlan::Dml(DmlStatement {
+            op: WriteOp::Insert(_),
+            input,
+            ..
+        }) => Arc::unwrap_or_clone(input),
+        other => other,
+    };
+    // What is left reads. The gateway has refused everything else by name; this is the second lock.
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&rows)?;
+    Ok(rows)
+}
+
+/// Rows to the caller, batch by batch, with a word of progress while there are none.
+async fn deliver(
+    state: &SessionState,
+    plan: &Arc<dyn ExecutionPlan>,
+    meter: &Meter,
+    line: &mut Line,
+) -> Result<(), Stop> {
+    let count = Arc::clone(&meter.rows);
+    let rows = execute_stream(Arc::clone(plan), state.task_ctx())?.inspect_ok(move |batch| {
+        count.fetch_add(batch.num_rows() as u64, Relaxed);
+    });
+    let mut encoded = FlightDataEncoderBuilder::new()
+        .with_schema(plan.schema())
+        .build(rows.map_err(|error| FlightError::ExternalError(Box::new(error))));
+    loop {
+        let data = line
+            .while_working(meter, plan, async { Ok(encoded.next().await) })
+            .await?;
+        match data {
+            None => return Ok(()),
+            Some(Ok(data)) => line.send(data).await?,
+            Some(Err(FlightError::ExternalError(cause))) => {
+                return Err(match cause.downcast::<DataFusionError>() {
+                    Ok(error) => Stop::from(*error),
+                    Err(cause) => Stop::Failed(Error::Internal(cause)),
+                });
+            }
+            Some(Err(error)) => return Err(Stop::Failed(Error::Internal(error.into()))),
+        }
+    }
+}
+
+/// The wire to the gateway.
+pub(super) struct Line {
+    out: mpsc::Sender<Result<FlightData, Status>>,
+    words: Streaming<FlightData>,
+}
+
+impl Line {
+    async fn say(&self, frame: &Frame) -> Result<(), Stop> {
+        let text = serde_json::to_vec(frame).map_err(defect)?;
+        self.send(FlightData::new().with_app_metadata(text)).await
+    }
+
+    async fn send(&self, data: FlightData) -> Result<(), Stop> {
+        self.out.send(Ok(data)).await.map_err(|_| Stop::NobodyListens)
+    }
+
+    /// The gateway has accepted the price. Anything else is a goodbye.
+    async fn word_to_go(&mut self) -> Result<(), Stop> {
+        match self.words.message().await {
+            Ok(Some(word)) if word.app_metadata == "go" => Ok(()),
+            _ => Err(Stop::NobodyListens),
+        }
+    }
+
+    /// Waits for `work`, saying now and then that it goes on.
+    async fn while_working<T>(
+        &self,
+        meter: &Meter,
+        plan: &Arc<dyn ExecutionPlan>,
+        work: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(PROGRESS_EVERY, work.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => {
+                    let progress = Progress {
+                        rows: meter.rows(),
+                        bytes_read: bytes_read(plan),
+                    };
+                    self.say(&Frame::Progress(progress)).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Why a task ends early.
+pub(super) enum Stop {
+    /// It failed, and the gateway is told.
+    Failed(Error),
+    /// The gateway has hung up.
+    NobodyListens,
+}
+
+impl From<DataFusionError> for Stop {
+    fn from(error: DataFusionError) -> Self {
+        let said = blame::sql_error(&error);
+        match said.code {
+            Code::Internal => Stop::Failed(Error::Internal(error.into())),
+            _ => Stop::Failed(Error::Sql(said)),
+        }
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl From<SqlError> for Stop {
+    fn from(error: SqlError) -> Self {
+        Stop::Failed(Error::Sql(error))
+    }
+}
+
+impl From<wasmhouse_storage::Error> for Stop {
+    fn from(error: wasmhouse_storage::Error) -> Self {
+        Stop::Failed(Error::Storage(error))
+    }
+}
+
+/// What the gateway may know. The rest is in this worker's log, under the query's id.
+fn explain(failure: Error, query: &str) -> SqlError {
+    match failure {
+        Error::Sql(error) => error,
+        Error::Storage(wasmhouse_storage::Error::Invalid(message)) => SqlError::new(Code::TypeMismatch, message),
+        Error::Storage(wasmhouse_storage::Error::NotFound(message)) => SqlError::new(Code::UnknownTable, message),
+        other => {
+            let cause = causes(&other);
+            error!(query.id = query, "the query failed for a reason that is ours: {cause}");
+            SqlError::new(
+                Code::Internal,
+                "the query failed for a reason that is ours; tell us its id",
+            )
+        }
+    }
+}
+
+fn not_supported(message: &str) -> Stop {
+    Stop::Failed(SqlError::new(Code::NotSupported, message).into())
+}
+
+fn defect(error: serde_json::Error) -> Error {
+    Error::Internal(error.into())
+}

@@ -1,0 +1,16 @@
+//! The worker's side: a disposable process that plans one statement at a time, runs it, and streams its rows.
+//!
+//! # Invariants
+//! - A worker serves one project from its start to its end, and one query at a time.
+//! - It reads and writes files of the bucket. It commits nothing.
+//! - It ends when its gateway does: its standard input closes.
+
+mod export;
+mod head;
+mod load;
+pub mod memory;
+mod meter;
+mod serve;
+mod write;
+
+pub use serve::{Bootstrap, Ready, serve};

@@ -1,0 +1,199 @@
+//! The worker process: one line in, one line out, then one query after another over Arrow Flight.
+//!
+//! The gateway starts it with a pipe as standard input, writes a [`Bootstrap`] to it, reads a [`Ready`] from standard
+//! output and keeps the pipe open. When the pipe closes, for whatever reason, the worker ends.
+
+use std::io::{BufRead, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
+};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+use wasmhouse_storage::bucket::{Bucket, BucketConfig};
+use wasmhouse_storage::tables::Tables;
+use wasmhouse_storage::{BoxError, ids::ProjectId};
+
+use super::{head, memory};
+use crate::session::{Engine, Resources};
+use crate::task::Task;
+
+/// What a worker is told at its start.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// What a caller has to know to be served.
+    pub token: String,
+    /// Where tables live.
+    pub bucket: BucketConfig,
+    /// What a query may use.
+    pub resources: Resources,
+    /// What the whole process may hold.
+    pub process_bytes: u64,
+}
+
+/// What a worker answers when it can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// Where it listens, on loopback.
+    pub address: SocketAddr,
+}
+
+/// Serves until standard input closes.
+pub async fn serve() -> Result<(), BoxError> {
+    let bootstrap = read_bootstrap()?;
+    end_with_the_pipe();
+    memory::limit(bootstrap.process_bytes);
+
+    let bucket = Bucket::open(&bootstrap.bucket)?;
+    let door = Door {
+        token: bootstrap.token,
+        desk: Arc::new(head::Desk {
+            engine: Engine::new(&bucket, &bootstrap.resources)?,
+            tables: Tables::new(bucket.clone()),
+            bucket,
+        }),
+        project: Arc::default(),
+    };
+
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let ready = Ready {
+        address: listener.local_addr()?,
+    };
+    println!("{}", serde_json::to_string(&ready)?);
+    std::io::stdout().flush()?;
+
+    // Rows of one batch may be large; the caller is our own gateway.
+    let service = FlightServiceServer::new(door)
+        .max_decoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    // Without it a small answer waits 40 ms for the acknowledgement of the one before.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming(incoming)
+        .await?;
+    Ok(())
+}
+
+fn read_bootstrap() -> Result<Bootstrap, BoxError> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// A thread of its own, since a runtime whose threads are all planning would not notice.
+fn end_with_the_pipe() {
+    std::thread::spawn(|| {
+        let mut rest = Vec::new();
+        // The gateway writes nothing more, so this returns when the gateway is gone.
+        let _ = std::io::stdin().lock().read_to_end(&mut rest);
+        std::process::exit(0);
+    });
+}
+
+/// The one call a worker answers is `DoExchange`; the rest of Arrow Flight is not spoken here.
+struct Door {
+    token: String,
+    desk: Arc<head::Desk>,
+    /// Whose worker this is, from its first task on.
+    project: Arc<std::sync::OnceLock<ProjectId>>,
+}
+
+impl Door {
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let given = request
+            .metadata()
+            .get("authorization")
+            .map_or(&b""[..], |value| value.as_bytes());
+        let wanted = format!("Bearer {}", self.token);
+        if bool::from(given.ct_eq(wanted.as_bytes())) {
+            Ok(())
+        } else {
+            Err(Status::unauthenticated("not for you"))
+        }
+    }
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl FlightService for Door {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+        self.admit(&request)?;
+        let mut words = request.into_inner();
+        let first = words
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("no task"))?;
+        let task: Task = serde_json::from_slice(&first.app_metadata)
+            .map_err(|error| Status::invalid_argument(format!("the task cannot be read: {error}")))?;
+        if self.project.get_or_init(|| task.project.clone()) != &task.project {
+            return Err(Status::permission_denied("this worker belongs to another project"));
+        }
+        let answers = head::answer(Arc::clone(&self.desk), task, words);
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        Err(not_spoken())
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        Err(not_spoken())
+    }
+}
+
+fn not_spoken() -> Status {
+    Status::unimplemented("a worker answers DoExchange only")
+}

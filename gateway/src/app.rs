@@ -1,0 +1,125 @@
+//! The gateway without its door: one field for each group of use cases. No HTTP in it.
+
+use std::time::Duration;
+
+use wasmhouse_compute::cluster::{Pool, PoolConfig};
+use wasmhouse_storage::bucket::{Bucket, BucketConfig};
+use wasmhouse_storage::catalog::Catalog;
+use wasmhouse_storage::clock::Clock;
+use wasmhouse_storage::ledger::Ledger;
+use wasmhouse_storage::tables::Tables as DeltaTables;
+use wasmhouse_storage::{BoxError, queries};
+
+use crate::config::Config;
+use crate::projects::Projects;
+use crate::queries::Queries;
+use crate::tables::Tables;
+use crate::upkeep::Upkeep;
+
+/// Everything the gateway can do.
+#[derive(Clone)]
+pub(crate) struct App {
+    /// Statements, loads and exports.
+    pub(crate) queries: Queries,
+    /// Datasets and tables, as names and sizes.
+    pub(crate) tables: Tables,
+    /// Projects and keys.
+    pub(crate) projects: Projects,
+    /// What was used.
+    pub(crate) ledger: Ledger,
+    /// The background loop.
+    pub(crate) upkeep: Upkeep,
+    /// The processes that run queries.
+    pub(crate) pool: Pool,
+    catalog: Catalog,
+}
+
+impl App {
+    /// Opens everything that lasts and starts the first worker.
+    pub(crate) async fn open(config: &Config) -> Result<Self, BoxError> {
+        std::fs::create_dir_all(&config.data)?;
+        let data = config.data.canonicalize()?;
+        let clock = Clock::System;
+        let bucket_config = bucket_config(config, &data)?;
+        let bucket = Bucket::open(&bucket_config)?;
+        bucket.self_test().await?;
+
+        let catalog = open_catalog(config).await?;
+        let pool = Pool::start(pool_config(config, &data, bucket_config)?).await?;
+        let delta = DeltaTables::new(bucket.clone());
+        let records = queries::Queries::new(&catalog);
+        let queries = Queries::new(
+            config.queries.clone(),
+            Duration::from_secs(config.upkeep.lease_s),
+            catalog.clone(),
+            records.clone(),
+            delta.clone(),
+            bucket.clone(),
+            pool.clone(),
+            clock.clone(),
+        );
+        let upkeep = Upkeep::new(
+            config,
+            catalog.clone(),
+            records,
+            delta.clone(),
+            bucket.clone(),
+            clock,
+            queries.clone(),
+        );
+        Ok(Self {
+            queries,
+            tables: Tables::new(catalog.clone(), delta, bucket),
+            projects: Projects::new(catalog.clone()),
+            ledger: Ledger::new(&catalog),
+            upkeep,
+            pool,
+            catalog,
+        })
+    }
+
+    /// True when the catalog answers.
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.catalog.projects().await.is_ok()
+    }
+
+    /// Closes what was opened.
+    pub(crate) async fn close(self) {
+        self.pool.end_idle();
+        self.catalog.close().await;
+    }
+}
+
+/// The catalog of `config`, for commands that need nothing else.
+pub(crate) async fn open_catalog(config: &Config) -> Result<Catalog, BoxError> {
+    std::fs::create_dir_all(&config.data)?;
+    Ok(Catalog::open(&config.catalog_url(), Clock::System).await?)
+}
+
+fn bucket_config(config: &Config, data: &std::path::Path) -> Result<BucketConfig, BoxError> {
+    let url = if config.bucket.url.is_empty() {
+        url::Url::from_directory_path(data.join("objects")).map_err(|()| "the data folder is not an absolute path")?
+    } else {
+        config.bucket.url.parse()?
+    };
+    Ok(BucketConfig {
+        url,
+        options: config.bucket.options.clone(),
+    })
+}
+
+fn pool_config(config: &Config, data: &std::path::Path, bucket: BucketConfig) -> Result<PoolConfig, BoxError> {
+    const MIB: u64 = 1 << 20;
+    Ok(PoolConfig {
+        program: std::env::current_exe()?,
+        workers_max: config.workers_max(),
+        queue_max: config.queries.queue_max,
+        queue_timeout: Duration::from_millis(config.queries.queue_timeout_ms),
+        bucket,
+        memory_bytes: config.workers.memory_mib * MIB,
+        process_bytes: config.workers.process_mib * MIB,
+        spill_bytes: config.workers.spill_mib * MIB,
+        spill_dir: data.join("spill"),
+        threads: config.worker_threads(),
+    })
+}

@@ -1,0 +1,31 @@
+//! What the one binary can do, a file for each command.
+
+pub(crate) mod admin;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod load;
+pub(crate) mod serve;
+pub(crate) mod sql;
+
+use tracing_subscriber::EnvFilter;
+use wasmhouse_storage::BoxError;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Logs go to standard error, in the shape and detail that the settings ask for.
+fn start_log(config: &LogConfig) -> Result<(), BoxError> {
+    let filter = EnvFilter::try_new(&config.level)?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => log.try_init()?,
+        LogFormat::Json => log.json().flatten_event(true).try_init()?,
+    }
+    Ok(())
+}
+
+/// A worker logs where its gateway logs, as its gateway does.
+pub(crate) fn start_worker_log() -> Result<(), BoxError> {
+    start_log(&crate::config::Config::read(None)?.log)
+}

@@ -1,0 +1,158 @@
+//! `wasmhouse serve`: the gateway, with its workers as child processes.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use wasmhouse_storage::BoxError;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::http::{self, Door};
+
+/// The project of somebody who has not made one.
+const FIRST_PROJECT: &str = "main";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Settings file; every setting is documented in deploy/wasmhouse.toml
+    #[arg(long, value_name = "FILE", env = "WASMHOUSE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The folder of everything that is not configured elsewhere [default: data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// End when standard input closes, for programs that start a server of their own
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+/// Serves until it is told to stop, then lets what runs end.
+pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
+    let mut config = Config::read(args.config.as_deref())?;
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.data = args.data.unwrap_or(config.data);
+    super::start_log(&config.log)?;
+
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let address = listener.local_addr()?;
+    let lock = lock_data(&config.data)?;
+    let app = App::open(&config).await?;
+    if config.is_alone() {
+        app.upkeep.end_all().await?;
+    }
+
+    introduce(&app, &config.data, address).await?;
+    let stop = CancellationToken::new();
+    let upkeep = tokio::spawn(app.upkeep.clone().run(stop.clone()));
+    let door = Door {
+        app: app.clone(),
+        upload_bytes: config.uploads.max_mib << 20,
+        metrics,
+    };
+    let patience = Duration::from_secs(config.upkeep.shutdown_s);
+    let asked = asked_to_stop(args.exit_with_parent);
+    http::serve(listener, door, asked, patience).await?;
+
+    info!("stopping, {} queries still run", app.queries.running());
+    app.pool.close();
+    app.queries.drain(patience).await;
+    stop.cancel();
+    upkeep.await?;
+    app.close().await;
+    lock.unlock()?;
+    info!("stopped");
+    Ok(())
+}
+
+/// One server for one data folder; the lock goes with the process, however it ends.
+fn lock_data(data: &Path) -> Result<std::fs::File, BoxError> {
+    std::fs::create_dir_all(data)?;
+    let file = std::fs::File::create(data.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(format!(
+            "another server uses the data folder {}; stop it, or choose another with --data",
+            data.display()
+        )
+        .into()),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Says on standard output where the house is, and at its first start who may enter.
+async fn introduce(app: &App, data: &Path, address: SocketAddr) -> Result<(), BoxError> {
+    let file = data.join("client.toml");
+    let url = format!("http://{address}");
+    if app.projects.is_empty().await? {
+        let key = app.projects.create(&FIRST_PROJECT.parse()?).await?;
+        write_private(
+            &file,
+            &format!("url = \"{url}\"\nproject = \"{FIRST_PROJECT}\"\nkey = \"{key}\"\n"),
+        )?;
+        println!("created the project {FIRST_PROJECT}; its key is in {}", file.display());
+    } else if let Ok(known) = std::fs::read_to_string(&file) {
+        let lines = known.lines().filter(|line| !line.starts_with("url = "));
+        let rest: String = lines.flat_map(|line| [line, "\n"]).collect();
+        write_private(&file, &format!("url = \"{url}\"\n{rest}"))?;
+    }
+    println!("listening on {url}");
+    std::io::stdout().flush()?;
+    Ok(())
+}
+
+/// A file that only its owner reads, whole or not at all.
+pub(super) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let draft = file.with_extension("toml.new");
+    let _ = std::fs::remove_file(&draft);
+    let mut out = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    std::fs::rename(&draft, file)
+}
+
+/// Completes when a signal or the parent says so.
+async fn asked_to_stop(with_parent: bool) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signalled = async {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+            // Without signals only the parent, or the end of the process, can stop us.
+            _ => std::future::pending().await,
+        }
+    };
+    let (gone, parent_gone) = tokio::sync::oneshot::channel();
+    if with_parent {
+        std::thread::spawn(move || {
+            // Returns when the last writer of the pipe is gone.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = gone.send(());
+        });
+        tokio::select! {
+            () = signalled => {}
+            _ = parent_gone => {}
+        }
+    } else {
+        signalled.await;
+    }
+}

@@ -1,0 +1,257 @@
+//! The only reader of settings: defaults, then a file, then the environment (`WASMHOUSE_QUERIES__TIMEOUT_MS=…`), then the
+//! command line.
+//!
+//! `deploy/wasmhouse.toml` documents every setting and equals the defaults; a test compares them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Every setting of `wasmhouse serve`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where the gateway listens.
+    pub(crate) listen: SocketAddr,
+    /// The folder of everything that is not configured elsewhere.
+    pub(crate) data: PathBuf,
+    /// Names, queries and the ledger.
+    pub(crate) catalog: CatalogConfig,
+    /// Tables and results.
+    pub(crate) bucket: BucketSettings,
+    /// The pool of workers.
+    pub(crate) workers: WorkerConfig,
+    /// What one query may do.
+    pub(crate) queries: QueryConfig,
+    /// What one upload may do.
+    pub(crate) uploads: UploadConfig,
+    /// The background loop.
+    pub(crate) upkeep: UpkeepConfig,
+    /// What is written to standard error.
+    pub(crate) log: LogConfig,
+}
+
+/// Names, queries and the ledger.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CatalogConfig {
+    /// `sqlite:///path/file.db` or `postgres://…`; empty: a SQLite file in the data folder.
+    pub(crate) url: String,
+}
+
+/// Tables and results.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BucketSettings {
+    /// `s3://…`, `gs://…`, `az://…` or `file:///…`; empty: a folder in the data folder.
+    pub(crate) url: String,
+    /// Credentials and options of the store, by the names the store's own tools use.
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+/// The pool of workers.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkerConfig {
+    /// Worker processes that may run at once; 0: twice the cores, at least 4.
+    pub(crate) max: usize,
+    /// Threads of one worker; 0: the cores.
+    pub(crate) threads: usize,
+    /// Memory that a query's operators may hold before they spill, in MiB.
+    pub(crate) memory_mib: u64,
+    /// Memory that a worker may hold in all, in MiB. Over it, the worker ends and its query fails.
+    pub(crate) process_mib: u64,
+    /// Disk that one query may spill to, in MiB.
+    pub(crate) spill_mib: u64,
+}
+
+/// What one query may do.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueryConfig {
+    /// Time a query has if it does not say.
+    pub(crate) timeout_ms: u64,
+    /// The most a query may ask for.
+    pub(crate) timeout_max_ms: u64,
+    /// Time the planner has.
+    pub(crate) planning_timeout_ms: u64,
+    /// Queries that may wait for a worker.
+    pub(crate) queue_max: usize,
+    /// How long a query may wait for a worker.
+    pub(crate) queue_timeout_ms: u64,
+    /// How long results can be read again, in hours.
+    pub(crate) results_hours: u64,
+    /// Rows of a result that may be held at once before they go to the bucket, in KiB.
+    pub(crate) results_inline_kib: usize,
+}
+
+/// What one upload may do.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UploadConfig {
+    /// Bytes of one file, after decompression, in MiB.
+    pub(crate) max_mib: u64,
+}
+
+/// The background loop.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpkeepConfig {
+    /// How often it looks, in seconds.
+    pub(crate) every_s: u64,
+    /// How often it looks for files that nobody needs, in seconds.
+    pub(crate) files_every_s: u64,
+    /// How long a gateway may be silent before its queries are lost, in seconds.
+    pub(crate) lease_s: u64,
+    /// How old a file must be that nobody refers to before it is removed, in seconds.
+    pub(crate) orphan_s: u64,
+    /// How long running queries may go on after the order to stop, in seconds.
+    pub(crate) shutdown_s: u64,
+}
+
+/// What is written to standard error.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogConfig {
+    /// `text` or `json`.
+    pub(crate) format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,wasmhouse=debug`.
+    pub(crate) level: String,
+}
+
+/// The two shapes of a log line.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data: PathBuf::from("data"),
+            catalog: CatalogConfig { url: String::new() },
+            bucket: BucketSettings {
+                url: String::new(),
+                options: BTreeMap::new(),
+            },
+            workers: WorkerConfig {
+                max: 0,
+                threads: 0,
+                memory_mib: 2048,
+                process_mib: 3072,
+                spill_mib: 51_200,
+            },
+            queries: QueryConfig {
+                timeout_ms: 300_000,
+                timeout_max_ms: 3_600_000,
+                planning_timeout_ms: 10_000,
+                queue_max: 100,
+                queue_timeout_ms: 60_000,
+                results_hours: 24,
+                results_inline_kib: 256,
+            },
+            uploads: UploadConfig { max_mib: 102_400 },
+            upkeep: UpkeepConfig {
+                every_s: 10,
+                files_every_s: 300,
+                lease_s: 30,
+                orphan_s: 3600,
+                shutdown_s: 20,
+            },
+            log: LogConfig {
+                format: LogFormat::Text,
+                level: "info".to_owned(),
+            },
+        }
+    }
+}
+
+impl Config {
+    /// The settings of this start: defaults, file, environment.
+    pub(crate) fn read(file: Option<&Path>) -> Result<Self, Box<figment::Error>> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let client = ["url", "key", "config", "data_dir"];
+        let env = Env::prefixed("WASMHOUSE_")
+            .ignore(&client)
+            .filter(|name| !name.starts_with("test"))
+            .split("__");
+        figment.merge(env).extract().map_err(Box::new)
+    }
+
+    /// Where names, queries and the ledger are.
+    pub(crate) fn catalog_url(&self) -> String {
+        if self.catalog.url.is_empty() {
+            format!("sqlite://{}?mode=rwc", self.data.join("catalog.db").display())
+        } else {
+            self.catalog.url.clone()
+        }
+    }
+
+    /// True when this gateway is the only one that can use the catalog.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.catalog_url().starts_with("sqlite:")
+    }
+
+    /// Worker processes that may run at once.
+    pub(crate) fn workers_max(&self) -> usize {
+        if self.workers.max == 0 {
+            (2 * cores()).max(4)
+        } else {
+            self.workers.max
+        }
+    }
+
+    /// Threads of one worker.
+    pub(crate) fn worker_threads(&self) -> usize {
+        if self.workers.threads == 0 {
+            cores()
+        } else {
+            self.workers.threads
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("wasmhouse.toml");
+        std::fs::write(&file, "[queries]\ntimeout_msec = 3\n").expect("the file is written");
+
+        let error = Config::read(Some(&file)).expect_err("the name is wrong");
+
+        assert!(error.to_string().contains("timeout_msec"), "{error}");
+    }
+
+    #[test]
+    fn a_file_changes_what_it_names_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("wasmhouse.toml");
+        std::fs::write(&file, "[queries]\ntimeout_ms = 3\n").expect("the file is written");
+
+        let config = Config::read(Some(&file)).expect("the file is right");
+
+        let mut expected = Config::default();
+        expected.queries.timeout_ms = 3;
+        assert_eq!(config, expected);
+    }
+}

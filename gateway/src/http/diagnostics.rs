@@ -1,0 +1,58 @@
+//! Is it up, can it serve, what does it do, how is it asked.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use super::Door;
+use super::error::ApiError;
+use crate::error::Error;
+
+/// The process answers.
+#[utoipa::path(get, path = "/healthz", tag = "house", security(()), responses((status = 200, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The catalog answers too, so queries can be taken.
+#[utoipa::path(
+    get, path = "/readyz", tag = "house", security(()),
+    responses((status = 200, body = String), (status = 503, description = "Not now"))
+)]
+pub(super) async fn readyz(State(door): State<Door>) -> Response {
+    match door.app.is_ready().await {
+        true => "ready\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the catalog does not answer\n").into_response(),
+    }
+}
+
+/// Counters and gauges as Prometheus reads them. No label names a project.
+#[utoipa::path(get, path = "/metrics", tag = "house", security(()), responses((status = 200, body = String)))]
+pub(super) async fn metrics(State(door): State<Door>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], door.metrics.render()).into_response()
+}
+
+/// This contract.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "house", security(()), responses((status = 200, body = Object)))]
+pub(super) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], super::openapi_json()).into_response()
+}
+
+/// No such route.
+pub(super) async fn nowhere(uri: Uri) -> ApiError {
+    Error::NotFound(format!(
+        "nothing is served at {}; the routes are in /v1/openapi.json",
+        uri.path()
+    ))
+    .into()
+}
+
+/// A route, but not for this method.
+pub(super) async fn not_this_way(method: Method, uri: Uri) -> ApiError {
+    Error::InvalidRequest(format!(
+        "{method} means nothing at {}; the routes are in /v1/openapi.json",
+        uri.path()
+    ))
+    .into()
+}

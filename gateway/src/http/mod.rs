@@ -1,0 +1,143 @@
+//! The native door: `/v1`. The only folder that knows `axum`.
+//!
+//! A handler reads the request, calls one use case, shapes the answer. One file for each resource.
+
+mod auth;
+mod datasets;
+mod diagnostics;
+mod error;
+mod exports;
+mod ledger;
+mod load;
+mod queries;
+mod results;
+mod sql;
+mod tables;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderName;
+use axum::serve::ListenerExt;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use auth::BearerKey;
+
+/// The most that a request other than an upload may weigh, after decompression.
+const BODY_BYTES: usize = 2 << 20;
+
+/// What a handler can reach.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) app: App,
+    pub(crate) upload_bytes: u64,
+    pub(crate) metrics: PrometheusHandle,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Wasmhouse",
+        description = "A serverless data warehouse: SQL over HTTP on Delta Lake tables.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(error::ErrorBody)),
+    modifiers(&BearerKey),
+    security(("key" = []))
+)]
+struct Contract;
+
+/// Every route there is, with its page in the contract.
+fn routes() -> OpenApiRouter<Door> {
+    OpenApiRouter::with_openapi(Contract::openapi())
+        // Statements.
+        .routes(routes!(sql::run_sql))
+        .routes(routes!(queries::create_query, queries::list_queries))
+        .routes(routes!(queries::get_query))
+        .routes(routes!(queries::get_results))
+        .routes(routes!(queries::cancel_query))
+        .routes(routes!(exports::create_export))
+        // Data.
+        .routes(routes!(datasets::list_datasets, datasets::create_dataset))
+        .routes(routes!(datasets::delete_dataset))
+        .routes(routes!(tables::list_tables, tables::create_table))
+        .routes(routes!(tables::get_table, tables::delete_table))
+        .routes(routes!(tables::list_versions))
+        // Money.
+        .routes(routes!(ledger::list_ledger))
+        // The house itself.
+        .routes(routes!(diagnostics::healthz))
+        .routes(routes!(diagnostics::readyz))
+        .routes(routes!(diagnostics::metrics))
+        .routes(routes!(diagnostics::openapi))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        // An upload is as large as it is; its own limit counts what it writes.
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(load::load_table))
+                .layer(DefaultBodyLimit::disable()),
+        )
+}
+
+/// The contract as it is checked in: `gateway/openapi.json`.
+pub(crate) fn openapi_json() -> String {
+    let contract = routes().split_for_parts().1;
+    let mut text = contract
+        .to_pretty_json()
+        .expect("the contract is made of strings and lists");
+    text.push('\n');
+    text
+}
+
+fn router(door: Door) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(diagnostics::nowhere)
+        .method_not_allowed_fallback(diagnostics::not_this_way)
+        .layer(RequestDecompressionLayer::new())
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(error::from_panic))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            HeaderName::from_static("x-content-type-options"),
+            axum::http::HeaderValue::from_static("nosniff"),
+        ))
+        .with_state(door)
+}
+
+/// Serves until `stop` completes, then lets open requests end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    door: Door,
+    stop: impl Future<Output = ()> + Send + 'static,
+    patience: Duration,
+) -> std::io::Result<()> {
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let graceful = async move {
+        stop.await;
+        let _ = stopping.send(());
+    };
+    // A small answer is sent at once, not when the one before it has been acknowledged.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!("a connection will be slow: {error}");
+        }
+    });
+    let serving = axum::serve(listener, router(door))
+        .with_graceful_shutdown(graceful)
+        .into_future();
+    tokio::select! {
+        served = serving => served,
+        // A client that never reads must not keep the house open.
+        () = async { let _ = stopped.await; tokio::time::sleep(patience).await; } => Ok(()),
+    }
+}

@@ -1,0 +1,332 @@
+//! One query from its record to its end: plan, run, settle. Read [`drive`] aloud.
+//!
+//! Up to the commit everything can be stopped or tried again (see [`super::attempt`]); from the commit on nothing is
+//! stopped half-way (see [`super::settle`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use wasmhouse_compute::sql::{Kind, Statement};
+use wasmhouse_compute::task::{Action, Planned, Task};
+use wasmhouse_compute::{Code, SqlError};
+use wasmhouse_storage::bucket::Bucket;
+use wasmhouse_storage::catalog::{Effect, Relation, View};
+use wasmhouse_storage::clock::Timestamp;
+use wasmhouse_storage::ids::{ProjectId, QueryId, TableName};
+use wasmhouse_storage::queries::{QueryRecord, Usage};
+use wasmhouse_storage::results::ResultManifest;
+use wasmhouse_storage::tables::{TableLocation, WrittenFile};
+
+use super::attempt::{nothing, plan_only, work_on};
+use super::define::{Defined, define};
+use super::settle::{report, settle};
+use super::target::{self, How, Target};
+use super::{DryRun, Ended, House, Live, Options, Queries, Work, slice};
+use crate::access::Caller;
+use crate::error::{Error, Result};
+
+/// A query on its way.
+pub(super) struct Flight {
+    pub(super) record: QueryRecord,
+    pub(super) work: Work,
+    pub(super) options: Options,
+    pub(super) live: Arc<Live>,
+}
+
+/// Everything that a query leaves behind, held until it is settled.
+#[derive(Default)]
+pub(super) struct Landed {
+    pub(super) usage: Usage,
+    pub(super) results: Option<ResultManifest>,
+    pub(super) commit: Option<Commit>,
+}
+
+/// Files that wait for their commit.
+pub(super) struct Commit {
+    pub(super) target: Target,
+    pub(super) files: Vec<WrittenFile>,
+    pub(super) schema: String,
+}
+
+/// Owns a query: runs it within its limits, settles it, and only then says how it ended.
+pub(super) async fn drive(queries: Queries, flight: Flight) {
+    let house = &queries.0;
+    gauge!("wasmhouse_queries_running").increment(1.0);
+
+    let landed = within_limits(house, &flight).await;
+    let record = settle(house, &flight, landed).await;
+
+    report(&record);
+    gauge!("wasmhouse_queries_running").decrement(1.0);
+    flight.live.end.send_replace(Some(Arc::new(Ended { record })));
+    queries.lock().remove(&flight.record.id);
+}
+
+/// Runs until it lands, its time is up, or it is not wanted any more. Dropping the run kills its worker.
+async fn within_limits(house: &House, flight: &Flight) -> Result<Landed> {
+    let most = Duration::from_millis(house.config.timeout_max_ms);
+    let time = flight
+        .options
+        .timeout
+        .unwrap_or(Duration::from_millis(house.config.timeout_ms))
+        .min(most);
+    tokio::select! {
+        biased;
+        () = flight.live.cancel.cancelled() => Err(SqlError::new(Code::Cancelled, "the query was cancelled").into()),
+        () = flight.live.left.cancelled() => Err(SqlError::new(Code::Cancelled, "the caller left before the query ended").into()),
+        landed = run(house, flight) => landed,
+        () = tokio::time::sleep(time) => {
+            let message = format!("the query did not end in the {} ms it had; give it more with `timeout_ms`", time.as_millis());
+            Err(SqlError::new(Code::Timeout, message).into())
+        }
+    }
+}
+
+async fn run(house: &House, flight: &Flight) -> Result<Landed> {
+    let Flight {
+        record, work, options, ..
+    } = flight;
+    let (project, dataset) = (&record.project, options.dataset.as_ref());
+    match work {
+        Work::Load(load) => {
+            let target = target::of_load(house, project, &record.id, load).await?;
+            let action = Action::Load {
+                staged: load.staged.clone(),
+                format: load.format.clone(),
+                declared: load.declared.clone(),
+                at: target.at.clone(),
+                schema: target.schema.clone(),
+            };
+            work_on(house, flight, slice::Slice::default(), action, Some(target)).await
+        }
+        Work::Export {
+            statement,
+            name,
+            format,
+        } => {
+            let slice = resolve(house, project, options, statement, None).await?;
+            let to = Bucket::export_path(project, name, &record.id)?.to_string();
+            work_on(house, flight, slice, Action::Export { to, format: *format }, None).await
+        }
+        Work::Statement(statement) => match define(house, project, dataset, &statement.kind).await? {
+            Defined::Done => nothing(house, flight).await,
+            Defined::Truncate { at, effect } => truncate(house, flight, at, &effect).await,
+            Defined::NotHere => statement_on_worker(house, flight, statement).await,
+        },
+    }
+}
+
+async fn truncate(house: &House, flight: &Flight, at: TableLocation, effect: &Effect) -> Result<Landed> {
+    let Effect::Advance { uid, .. } = effect else {
+        return Err(Error::Internal("a truncation advances its table".into()));
+    };
+    let target = Target {
+        at,
+        schema: None,
+        how: How::Truncate(uid.clone()),
+    };
+    let commit = Commit {
+        target,
+        files: Vec::new(),
+        schema: String::new(),
+    };
+    Ok(Landed {
+        commit: Some(commit),
+        ..nothing(house, flight).await?
+    })
+}
+
+async fn statement_on_worker(house: &House, flight: &Flight, statement: &Statement) -> Result<Landed> {
+    let Flight { record, options, .. } = flight;
+    let (project, dataset) = (&record.project, options.dataset.as_ref());
+    match &statement.kind {
+        Kind::Insert { into, .. } => {
+            let name = slice::table_name(&house.catalog, project, dataset, into).await?;
+            let Some(target) = target::of_statement(house, project, dataset, &record.id, &statement.kind).await? else {
+                return nothing(house, flight).await;
+            };
+            let slice = resolve(house, project, options, statement, Some(&name)).await?;
+            let action = Action::Write {
+                at: target.at.clone(),
+                schema: target.schema.clone(),
+            };
+            work_on(house, flight, slice, action, Some(target)).await
+        }
+        Kind::CreateTable { .. } => {
+            let slice = resolve(house, project, options, statement, None).await?;
+            let Some(target) = target::of_statement(house, project, dataset, &record.id, &statement.kind).await? else {
+                return nothing(house, flight).await;
+            };
+            let action = Action::Write {
+                at: target.at.clone(),
+                schema: None,
+            };
+            work_on(house, flight, slice, action, Some(target)).await
+        }
+        Kind::CreateView {
+            name,
+            if_not_exists,
+            or_replace,
+            query,
+        } => {
+            let name = target::new_name(house, project, dataset, name).await?;
+            let there = house.catalog.relation(project, &name).await?;
+            if there.is_some() && *if_not_exists {
+                return nothing(house, flight).await;
+            }
+            let slice = resolve(house, project, options, statement, None).await?;
+            if slice.relations.iter().any(|relation| *relation.name() == name) {
+                let message = format!("the view {name} would read itself");
+                return Err(SqlError::new(Code::InvalidSql, message).into());
+            }
+            let depends = own_reads(house, project, options, statement).await?;
+            let planned = plan_only(house, flight.task(slice, Action::Return)).await?;
+            let view = View {
+                sql: query.clone(),
+                default_dataset: options.dataset.clone(),
+                columns: planned.schema,
+                depends,
+            };
+            house.catalog.create_view(project, &name, &view, *or_replace).await?;
+            nothing(house, flight).await
+        }
+        _ => {
+            let slice = resolve(house, project, options, statement, None).await?;
+            work_on(house, flight, slice, Action::Return, None).await
+        }
+    }
+}
+
+async fn resolve(
+    house: &House,
+    project: &ProjectId,
+    options: &Options,
+    statement: &Statement,
+    also: Option<&TableName>,
+) -> Result<slice::Slice> {
+    slice::resolve(
+        &house.catalog,
+        project,
+        options.dataset.as_ref(),
+        statement,
+        also,
+        &house.limits,
+    )
+    .await
+}
+
+/// The names that a view reads itself, not through other views.
+async fn own_reads(
+    house: &House,
+    project: &ProjectId,
+    options: &Options,
+    statement: &Statement,
+) -> Result<Vec<TableName>> {
+    let mut names = Vec::with_capacity(statement.reads.len());
+    for mention in &statement.reads {
+        if mention.name.is_information_schema() {
+            let message = "a view over information_schema is not supported; query it directly";
+            return Err(SqlError::new(Code::NotSupported, message)
+                .at(mention.name.line, mention.name.column)
+                .into());
+        }
+        // A view that is read twice is written out twice.
+        for _ in 0..mention.uses.min(house.limits.expansions) {
+            names.push(slice::table_name(&house.catalog, project, options.dataset.as_ref(), &mention.name).await?);
+        }
+    }
+    Ok(names)
+}
+
+impl Flight {
+    pub(super) fn task(&self, slice: slice::Slice, action: Action) -> Task {
+        task(
+            &self.record.id,
+            &self.record.project,
+            self.record.created_at,
+            self.text(),
+            &self.options,
+            slice,
+            action,
+        )
+    }
+
+    fn text(&self) -> &str {
+        match &self.work {
+            Work::Statement(statement) | Work::Export { statement, .. } => &statement.text,
+            Work::Load(_) => "",
+        }
+    }
+}
+
+fn task(
+    query: &QueryId,
+    project: &ProjectId,
+    now: Timestamp,
+    sql: &str,
+    options: &Options,
+    slice: slice::Slice,
+    action: Action,
+) -> Task {
+    Task {
+        query: query.clone(),
+        attempt: 0,
+        project: project.clone(),
+        dataset: options.dataset.clone(),
+        sql: sql.to_owned(),
+        action,
+        relations: slice.relations,
+        listed: slice.listed,
+        datasets: slice.datasets,
+        params: options.params.clone(),
+        settings: options.settings.clone(),
+        now_us: now.micros(),
+    }
+}
+
+/// What a statement would read, asked of a worker that then runs nothing.
+pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement, options: Options) -> Result<DryRun> {
+    let project = &caller.project;
+    let also = match &statement.kind {
+        Kind::Insert { into, .. } => {
+            Some(slice::table_name(&house.catalog, project, options.dataset.as_ref(), into).await?)
+        }
+        Kind::Query | Kind::Explain | Kind::CreateTable { .. } | Kind::CreateView { .. } => None,
+        _ => {
+            return Ok(DryRun {
+                planned: reads_nothing(),
+                names: Vec::new(),
+            });
+        }
+    };
+    let slice = resolve(house, project, &options, &statement, also.as_ref()).await?;
+    let names = slice
+        .relations
+        .iter()
+        .filter_map(|relation| match relation {
+            Relation::Table(table) => Some((table.name.clone(), table.location.clone())),
+            Relation::View(_) => None,
+        })
+        .collect();
+    let now = house.clock.now();
+    let task = task(
+        &QueryId::new(now),
+        project,
+        now,
+        &statement.text,
+        &options,
+        slice,
+        Action::Return,
+    );
+    let planned = plan_only(house, task).await?;
+    Ok(DryRun { planned, names })
+}
+
+fn reads_nothing() -> Planned {
+    Planned {
+        schema: "{\"fields\":[],\"metadata\":{}}".to_owned(),
+        bytes_processed: 0,
+        tables: Vec::new(),
+    }
+}

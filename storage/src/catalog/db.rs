@@ -1,0 +1,342 @@
+//! Where our own metadata lives: SQLite in one file, or PostgreSQL by URL. The only SQL we run for ourselves.
+//!
+//! # Invariants
+//! - One SQL text serves both databases, so values are text and 64-bit integers: JSON as text, instants as
+//!   microseconds. What must differ is in this file, [`Backend`] says where.
+//! - A commit that returned is on disk.
+//! - On SQLite there is one writer: writes wait for each other in line, in this process by a pool of one connection and
+//!   between processes by taking the lock when a transaction begins. Readers see the last commit and wait for nobody.
+//! - Whoever changes the names of a dataset first takes its lock with [`names::lock_dataset`]; whoever ends a query
+//!   takes, in this order, the query, the dataset, the table and the head of the ledger. So nobody waits in a circle.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, Executor, Row, SqlSafeStr};
+
+use crate::clock::{Clock, Timestamp};
+use crate::ids::ProjectId;
+use crate::{BoxError, Error, Result};
+
+pub(crate) mod ledger;
+pub(crate) mod names;
+pub(crate) mod queries;
+pub(crate) mod relations;
+
+/// A connection of either database.
+pub(crate) type Connection = AnyConnection;
+
+/// How many readers of the file work at once.
+const SQLITE_READERS: u32 = 4;
+
+/// How many connections one gateway holds.
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// How long a caller waits for its turn before it is told that the database is not available.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What every connection to SQLite is told first.
+const SQLITE_SETTINGS: &str = "pragma busy_timeout = 10000; \
+     pragma journal_mode = wal; \
+     pragma synchronous = full; \
+     pragma foreign_keys = on; \
+     pragma journal_size_limit = 67108864";
+
+/// The changes that a database must have seen, in order. A change that was released is never edited.
+const SHARED: &str = include_str!("../../migrations/1_names_queries_ledger.sql");
+const APPEND_ONLY_ON_SQLITE: &str = include_str!("../../migrations/2_append_only_ledger.sqlite.sql");
+const APPEND_ONLY_ON_POSTGRES: &str = include_str!("../../migrations/2_append_only_ledger.postgres.sql");
+
+pub(crate) type Transaction = sqlx::Transaction<'static, Any>;
+
+/// Which of the two this is; asked only where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// An open database, and the clock that dates what is written to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Db {
+    backend: Backend,
+    writers: AnyPool,
+    readers: AnyPool,
+    clock: Clock,
+}
+
+impl Db {
+    /// Opens the database at `url`, creates the file if it is SQLite's, and brings the tables up to date.
+    pub(crate) async fn open(url: &str, clock: Clock) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let backend = match url.split_once(':') {
+            Some(("sqlite", _)) => Backend::Sqlite,
+            Some(("postgres" | "postgresql", _)) => Backend::Postgres,
+            // The URL may hold a password, so the message does not hold the URL.
+            _ => {
+                return Err(Error::Invalid(
+                    "a catalog's URL begins with sqlite: or postgres:".to_owned(),
+                ));
+            }
+        };
+        let db = match backend {
+            Backend::Sqlite => Self::open_sqlite(url, clock).await?,
+            Backend::Postgres => Self::open_postgres(url, clock).await?,
+        };
+        db.migrate().await?;
+        Ok(db)
+    }
+
+    async fn open_sqlite(url: &str, clock: Clock) -> Result<Self> {
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(Error::Invalid(
+                "a catalog must survive a restart, so it cannot be in memory".to_owned(),
+            ));
+        }
+        let url = match (url.contains("mode="), url.contains('?')) {
+            (true, _) => url.to_owned(),
+            (false, true) => format!("{url}&mode=rwc"),
+            (false, false) => format!("{url}?mode=rwc"),
+        };
+        let options = url.parse::<AnyConnectOptions>()?;
+        let pool = |connections| {
+            AnyPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(PATIENCE)
+                // A file does not go away like a server does.
+                .test_before_acquire(false)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .after_connect(|connection, _| {
+                    Box::pin(async move { connection.execute(SQLITE_SETTINGS).await.map(drop) })
+                })
+        };
+        // The writer comes first: it creates the file and makes it a WAL database.
+        let writers = pool(1).connect_with(options.clone()).await?;
+        let readers = pool(SQLITE_READERS).connect_with(options).await?;
+        Ok(Self {
+            backend: Backend::Sqlite,
+            writers,
+            readers,
+            clock,
+        })
+    }
+
+    async fn open_postgres(url: &str, clock: Clock) -> Result<Self> {
+        let options = url.parse::<AnyConnectOptions>()?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(PATIENCE);
+        let pool = pool.connect_with(options).await?;
+        Ok(Self {
+            backend: Backend::Postgres,
+            writers: pool.clone(),
+            readers: pool,
+            clock,
+        })
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let append_only = match self.backend {
+            Backend::Sqlite => APPEND_ONLY_ON_SQLITE,
+            Backend::Postgres => APPEND_ONLY_ON_POSTGRES,
+        };
+        let migrator = Migrator::with_migrations(vec![
+            migration(1, "names, queries, ledger", SHARED),
+            migration(2, "append-only ledger", append_only),
+        ]);
+        match self.backend {
+            // The migrator knows no lock for SQLite, so two processes that open a new file are kept apart by ours.
+            Backend::Sqlite => {
+                let mut tx = self.begin().await?;
+                migrator.run(&mut tx).await.map_err(not_migrated)?;
+                tx.commit().await?;
+            }
+            Backend::Postgres => migrator.run(&self.writers).await.map_err(not_migrated)?,
+        }
+        Ok(())
+    }
+
+    /// Begins to write. Nothing is written unless the transaction is committed.
+    pub(crate) async fn begin(&self) -> Result<Transaction> {
+        let begin = match self.backend {
+            Backend::Sqlite => "begin immediate",
+            // Each statement sees what was committed before it: after waiting for a lock, one sees why one waited.
+            Backend::Postgres => "begin isolation level read committed",
+        };
+        Ok(self.writers.begin_with(begin).await?)
+    }
+
+    /// A connection for one statement that writes, and is its own transaction.
+    pub(crate) async fn writer(&self) -> Result<PoolConnection<Any>> {
+        Ok(self.writers.acquire().await?)
+    }
+
+    /// A connection to read with. One statement is one snapshot.
+    pub(crate) async fn reader(&self) -> Result<PoolConnection<Any>> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Waits for the connections in use and closes the database.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    Migration::new(
+        version,
+        description.into(),
+        MigrationType::Simple,
+        sql.into_sql_str(),
+        false,
+    )
+}
+
+fn not_migrated(error: sqlx::migrate::MigrateError) -> Error {
+    match error {
+        sqlx::migrate::MigrateError::Execute(error) => error.into(),
+        error => Error::Internal(error.into()),
+    }
+}
+
+/// What the database says, in our words. What it means that a name is taken is known only where the name is.
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+
+        match &error {
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
+                Self::Unavailable(error.into())
+            }
+            E::Configuration(_) => Self::Invalid(format!("the catalog's URL cannot be used: {error}")),
+            E::Database(said) => match said.code().as_deref().map(meaning) {
+                Some(Meaning::Lost) => Self::Conflict("somebody else changed the same thing first".to_owned()),
+                Some(Meaning::Busy) => Self::Unavailable(error.into()),
+                Some(Meaning::Defect) | None => Self::Internal(error.into()),
+            },
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// What a database's code means for whoever asked.
+enum Meaning {
+    /// Somebody else was first.
+    Lost,
+    /// The database is busy, full or going away.
+    Busy,
+    /// We asked wrongly.
+    Defect,
+}
+
+/// PostgreSQL's codes have five characters, SQLite's are numbers of up to four digits whose low byte is the kind.
+fn meaning(code: &str) -> Meaning {
+    match code {
+        // Serialisation failure, deadlock, lock not available, unique violation.
+        "40001" | "40P01" | "55P03" | "23505" => Meaning::Lost,
+        // Constraints on a unique index and on a primary key.
+        "2067" | "1555" => Meaning::Lost,
+        // Connection, resources, intervention by an operator.
+        code if code.len() == 5 && ["08", "53", "57"].contains(&&code[..2]) => Meaning::Busy,
+        code => match code.parse::<i32>().map(|number| number & 0xff) {
+            // Busy, locked, read-only, input/output, full, cannot open.
+            Ok(5 | 6 | 8 | 10 | 13 | 14) if code.len() < 5 => Meaning::Busy,
+            _ => Meaning::Defect,
+        },
+    }
+}
+
+/// What went wrong with a row that belongs to a project: most likely there is no such project.
+fn flag_missing_project(error: sqlx::Error, project: &ProjectId) -> Error {
+    match error.as_database_error() {
+        Some(said) if said.is_foreign_key_violation() => Error::NotFound(format!("no project named {project}")),
+        _ => error.into(),
+    }
+}
+
+/// A value that we wrote ourselves and that must therefore be readable.
+pub(crate) fn unreadable(error: impl Into<BoxError>) -> Error {
+    Error::Internal(error.into())
+}
+
+fn parsed<T>(row: &AnyRow, column: &str) -> Result<T>
+where
+    T: FromStr<Err: Into<BoxError>>,
+{
+    row.try_get::<&str, _>(column)?.parse().map_err(unreadable)
+}
+
+fn parsed_if_any<T>(row: &AnyRow, column: &str) -> Result<Option<T>>
+where
+    T: FromStr<Err: Into<BoxError>>,
+{
+    row.try_get::<Option<&str>, _>(column)?
+        .map(str::parse)
+        .transpose()
+        .map_err(unreadable)
+}
+
+fn json<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T> {
+    serde_json::from_str(row.try_get(column)?).map_err(unreadable)
+}
+
+fn json_if_any<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<Option<T>> {
+    row.try_get::<Option<&str>, _>(column)?
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(unreadable)
+}
+
+fn number<T>(row: &AnyRow, column: &str) -> Result<T>
+where
+    T: TryFrom<i64, Error: Into<BoxError>>,
+{
+    T::try_from(row.try_get::<i64, _>(column)?).map_err(unreadable)
+}
+
+fn timestamp(row: &AnyRow, column: &str) -> Result<Timestamp> {
+    Ok(Timestamp::from_micros(row.try_get(column)?))
+}
+
+fn timestamp_if_any(row: &AnyRow, column: &str) -> Result<Option<Timestamp>> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_micros))
+}
+
+/// How a hash is stored: as lower-case hexadecimal text.
+fn hex(hash: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*hash).to_hex().to_string()
+}
+
+/// `$from, $from+1, …`: placeholders for a list of values.
+fn placeholders(from: usize, count: usize) -> String {
+    let mut text = String::new();
+    for number in from..from + count {
+        if number > from {
+            text.push_str(", ");
+        }
+        text.push('$');
+        text.push_str(&number.to_string());
+    }
+    text
+}
+
+/// Executes one statement and says how many rows it changed.
+async fn changed(
+    connection: &mut AnyConnection,
+    query: sqlx::query::Query<'_, Any, AnyArguments>,
+) -> Result<u64, sqlx::Error> {
+    Ok(query.execute(connection).await?.rows_affected())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

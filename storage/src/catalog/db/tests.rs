@@ -1,0 +1,243 @@
+//! The world of the tests: a catalog of its own on every database at hand.
+
+use std::collections::BTreeMap;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::catalog::{Catalog, Effect, TableRecord};
+use crate::ids::{QueryId, TableName};
+use crate::ledger::Ledger;
+use crate::queries::{Created, End, NewQuery, Queries, QueryRecord, QueryState, Usage};
+
+/// A PostgreSQL server to test on as well, by URL. Each world is a schema of its own in it.
+const POSTGRES: &str = "WASMHOUSE_TEST_POSTGRES";
+
+/// A fresh catalog with the project `acme` and its dataset `shop`, on a clock that stands still.
+pub(crate) struct World {
+    pub(crate) catalog: Catalog,
+    pub(crate) queries: Queries,
+    pub(crate) ledger: Ledger,
+    pub(crate) clock: Clock,
+    pub(crate) acme: ProjectId,
+    pub(crate) url: String,
+    home: Home,
+}
+
+enum Home {
+    Directory(#[expect(dead_code, reason = "the directory lives as long as this does")] TempDir),
+    Schema { server: String, name: String },
+}
+
+/// One world on SQLite, and one on PostgreSQL where there is one.
+pub(crate) async fn worlds() -> Vec<World> {
+    let mut worlds = Vec::new();
+    let directory = TempDir::new().expect("a temporary directory");
+    let url = format!("sqlite://{}/catalog.db", directory.path().display());
+    worlds.push(World::new(url, Home::Directory(directory)).await);
+
+    if let Ok(server) = std::env::var(POSTGRES) {
+        let name = format!("wh_test_{:016x}", rand::random::<u64>());
+        on_server(&server, format!("create schema {name}")).await;
+        let separator = if server.contains('?') { '&' } else { '?' };
+        let url = format!("{server}{separator}options[search_path]={name}");
+        worlds.push(World::new(url, Home::Schema { server, name }).await);
+    }
+    worlds
+}
+
+impl World {
+    async fn new(url: String, home: Home) -> Self {
+        let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
+        let catalog = Catalog::open(&url, clock.clone()).await.expect("a catalog that opens");
+        let acme: ProjectId = "acme".parse().expect("a name");
+        catalog.create_project(&acme).await.expect("a project");
+        catalog
+            .create_dataset(&acme, &"shop".parse().expect("a name"))
+            .await
+            .expect("a dataset");
+        let (queries, ledger) = (Queries::new(&catalog), Ledger::new(&catalog));
+        Self {
+            catalog,
+            queries,
+            ledger,
+            clock,
+            acme,
+            url,
+            home,
+        }
+    }
+
+    pub(crate) async fn close(self) {
+        self.catalog.close().await;
+        if let Home::Schema { server, name } = self.home {
+            on_server(&server, format!("drop schema {name} cascade")).await;
+        }
+    }
+
+    /// Something that only a person with the database's password can do.
+    pub(crate) async fn tamper(&self, sql: &'static str) -> Result<u64, sqlx::Error> {
+        let mut connection = self.catalog.db().writers.acquire().await?;
+        Ok(connection.execute(sql).await?.rows_affected())
+    }
+
+    /// Lets go of what forbids changes to the ledger.
+    pub(crate) async fn unlock_ledger(&self) {
+        let triggers = match self.home {
+            Home::Directory(_) => "drop trigger ledger_never_changes; drop trigger ledger_never_shrinks",
+            Home::Schema { .. } => {
+                "drop trigger ledger_never_changes on ledger; drop trigger ledger_never_shrinks on ledger"
+            }
+        };
+        self.tamper(triggers).await.expect("the triggers are there");
+    }
+
+    /// A query of acme's, not recorded yet.
+    pub(crate) fn new_query(&self, sql: &str) -> NewQuery {
+        NewQuery {
+            id: QueryId::new(self.clock.now()),
+            project: self.acme.clone(),
+            request_id: None,
+            sql: sql.to_owned(),
+            kind: "select".to_owned(),
+            labels: BTreeMap::new(),
+            owner: "gateway-1".to_owned(),
+            lease_until: self.clock.now().plus(Duration::from_secs(30)),
+            started: true,
+        }
+    }
+
+    /// A running query of acme's.
+    pub(crate) async fn running(&self, sql: &str) -> QueryRecord {
+        // Ids are ordered by the millisecond.
+        self.clock.advance(Duration::from_millis(1));
+        match self
+            .queries
+            .create(self.new_query(sql))
+            .await
+            .expect("a query that is recorded")
+        {
+            Created::New(record) => record,
+            Created::Existing(record) => panic!("{} is not new", record.id),
+        }
+    }
+
+    /// Creates a table as a query would, from the reservation to the end.
+    pub(crate) async fn table(&self, name: &str) -> TableRecord {
+        let query = self.running("create table").await;
+        let name: TableName = name.parse().expect("a name");
+        let table = self
+            .catalog
+            .reserve_table(&self.acme, &name, &query.id)
+            .await
+            .expect("a free name");
+        self.queries
+            .end(&query.id, done(publish(&table)))
+            .await
+            .expect("a published table");
+        table
+    }
+}
+
+pub(crate) fn publish(table: &TableRecord) -> Effect {
+    Effect::Publish {
+        uid: table.uid.clone(),
+        version: 0,
+        schema: "{}".to_owned(),
+    }
+}
+
+pub(crate) fn done(effect: Effect) -> End {
+    let usage = Usage {
+        bytes_processed: 1_000,
+        rows_returned: 1,
+        ..Usage::default()
+    };
+    End {
+        state: QueryState::Done,
+        usage,
+        error: None,
+        results: None,
+        effect,
+        billed: true,
+    }
+}
+
+pub(crate) fn unbilled(state: QueryState) -> End {
+    End {
+        state,
+        usage: Usage::default(),
+        error: None,
+        results: None,
+        effect: Effect::None,
+        billed: false,
+    }
+}
+
+async fn on_server(server: &str, sql: String) {
+    sqlx::any::install_default_drivers();
+    let pool = AnyPoolOptions::new()
+        .max_connections(1)
+        .connect(server)
+        .await
+        .expect("the server answers");
+    pool.execute(sqlx::AssertSqlSafe(sql))
+        .await
+        .expect("a schema of our own");
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_catalog_that_is_opened_again_is_the_same() {
+    for world in worlds().await {
+        let table = world.table("shop.sales").await;
+
+        let again = Catalog::open(&world.url, world.clock.clone())
+            .await
+            .expect("a catalog that opens");
+
+        let relations = again.relations(&world.acme, None).await.expect("relations");
+        assert_eq!(
+            relations.iter().map(|relation| relation.name()).collect::<Vec<_>>(),
+            [&table.name]
+        );
+        again.close().await;
+        world.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_catalog_may_be_opened_by_many_at_once() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let url = format!("sqlite://{}/catalog.db", directory.path().display());
+
+    let opened = futures::future::join_all((0..8).map(|_| Catalog::open(&url, Clock::System))).await;
+
+    for catalog in opened {
+        catalog.expect("a catalog that opens").close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_catalog_that_would_not_last_is_refused() {
+    for url in [
+        "sqlite::memory:",
+        "sqlite://x.db?mode=memory",
+        "mysql://localhost/x",
+        "",
+        "catalog.db",
+    ] {
+        let refused = Catalog::open(url, Clock::System).await;
+
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{url} was opened");
+    }
+}
+
+#[tokio::test]
+async fn a_password_in_the_url_stays_out_of_the_message() {
+    let refused = Catalog::open("oracle://me:secret@host/x", Clock::System)
+        .await
+        .expect_err("no such database");
+
+    assert!(!refused.to_string().contains("secret"), "{refused}");
+}

@@ -1,0 +1,226 @@
+//! The records of queries: who asked what, how far it is, and how it ended.
+//!
+//! # Invariants
+//! - A query is live until it ends and ends once: of any number of [`Queries::end`] one changes something.
+//! - How a query ended, what it changed in the catalog and its ledger line are one transaction.
+//! - A live query has an owner, the gateway that renews its lease. A lease that lapsed means that the owner is gone, and
+//!   whoever finds it ([`Queries::lost`]) ends the query.
+//! - What a write is about to commit is recorded before it is committed ([`Queries::intend`]), so that whoever finds it
+//!   can look for the commit and finish what was begun.
+
+use std::collections::BTreeMap;
+
+use crate::catalog::db::{self, Db};
+use crate::catalog::{self, Catalog};
+use crate::clock::Timestamp;
+use crate::ids::{ProjectId, QueryId};
+use crate::ledger::{self, LedgerLine};
+use crate::{Error, Result};
+
+mod record;
+mod usage;
+
+pub use record::{Created, End, Filter, NewQuery, QueryError, QueryRecord, QueryState, WriteIntent};
+pub use usage::Usage;
+
+/// The most records one page of a list holds.
+pub const MAX_PAGE: u32 = 1_000;
+
+/// How many results are forgotten at a time.
+const EXPIRED_AT_ONCE: u32 = 1_000;
+
+/// The records of all queries. A clone sees the same.
+#[derive(Clone, Debug)]
+pub struct Queries {
+    db: Db,
+}
+
+impl Queries {
+    /// The queries recorded beside `catalog`.
+    pub fn new(catalog: &Catalog) -> Self {
+        Self {
+            db: catalog.db().clone(),
+        }
+    }
+
+    /// Records a query, or finds the one that the same request made earlier.
+    pub async fn create(&self, new: NewQuery) -> Result<Created> {
+        if let Some(word) = new.words().find(|word| word.contains('\0')) {
+            let word: String = word.chars().take(40).filter(|c| *c != '\0').collect();
+            return Err(Error::Invalid(format!(
+                "a query cannot contain the character NUL (near '{word}')"
+            )));
+        }
+        let record = new.into_record(self.db.now());
+        if self.insert(&record).await? {
+            return Ok(Created::New(record));
+        }
+        let existing = match &record.request_id {
+            Some(request_id) => {
+                db::queries::of_request(&mut *self.db.reader().await?, &record.project, request_id).await?
+            }
+            None => None,
+        };
+        match existing {
+            Some(existing) if existing.sql == record.sql => Ok(Created::Existing(existing)),
+            Some(existing) => Err(Error::Conflict(format!(
+                "another statement was already sent with this request id; it became {}",
+                existing.id
+            ))),
+            None => Err(Error::AlreadyExists(format!("query {} already exists", record.id))),
+        }
+    }
+
+    /// A record without labels is one statement, which is a transaction by itself.
+    async fn insert(&self, record: &QueryRecord) -> Result<bool> {
+        if record.labels.is_empty() {
+            return db::queries::insert(&mut *self.db.writer().await?, record).await;
+        }
+        let mut tx = self.db.begin().await?;
+        let inserted = db::queries::insert(&mut tx, record).await?;
+        tx.commit().await?;
+        Ok(inserted)
+    }
+
+    /// A worker has the query now; again, if an earlier worker died.
+    pub async fn start(&self, id: &QueryId) -> Result<()> {
+        let mut connection = self.db.writer().await?;
+        if db::queries::start(&mut connection, id, self.db.now()).await? {
+            return Ok(());
+        }
+        Err(over(&mut connection, id).await)
+    }
+
+    /// Records what the query is about to commit. Only after this may it commit.
+    pub async fn intend(&self, id: &QueryId, intent: &WriteIntent) -> Result<()> {
+        let mut connection = self.db.writer().await?;
+        if db::queries::intend(&mut connection, id, intent).await? {
+            return Ok(());
+        }
+        Err(over(&mut connection, id).await)
+    }
+
+    /// The owner lives: its live queries are its own until `until`. Says how many there are.
+    pub async fn renew(&self, owner: &str, until: Timestamp) -> Result<u64> {
+        db::queries::renew(&mut *self.db.writer().await?, owner, until).await
+    }
+
+    /// Ends a query, does what it changes in the catalog and writes its ledger line, all or nothing.
+    ///
+    /// `None` when it was over already, and when it is not billed. When the effect cannot be had any more, the name is
+    /// taken for example, the query is still live and the error says why; it can then be ended as failed.
+    pub async fn end(&self, id: &QueryId, end: End) -> Result<Option<LedgerLine>> {
+        if !end.state.is_final() {
+            return Err(Error::Internal(format!("{id} cannot end as {}", end.state).into()));
+        }
+        let now = self.db.now();
+        let mut tx = self.db.begin().await?;
+        let Some(ended) = db::queries::end(&mut tx, id, &end, now).await? else {
+            return match db::queries::exists(&mut tx, id).await? {
+                true => Ok(None),
+                false => Err(unknown(id)),
+            };
+        };
+        catalog::apply(&mut tx, &ended.project, &end.effect, now).await?;
+
+        let billed = end.state == QueryState::Done || end.billed;
+        let line = match billed {
+            true => Some(ledger::append(&mut tx, ended.entry(id, &end, now)).await?),
+            false => None,
+        };
+        tx.commit().await?;
+        Ok(line)
+    }
+
+    /// One query of a project.
+    pub async fn get(&self, project: &ProjectId, id: &QueryId) -> Result<Option<QueryRecord>> {
+        db::queries::one(&mut *self.db.reader().await?, project, id).await
+    }
+
+    /// A page of a project's queries, the newest first, without the manifests of their results.
+    pub async fn list(&self, project: &ProjectId, filter: &Filter) -> Result<Vec<QueryRecord>> {
+        db::queries::list(
+            &mut *self.db.reader().await?,
+            project,
+            filter,
+            filter.limit.min(MAX_PAGE),
+        )
+        .await
+    }
+
+    /// Asks the owner to stop a query. False when it is over already or not the project's.
+    pub async fn request_cancel(&self, project: &ProjectId, id: &QueryId) -> Result<bool> {
+        db::queries::request_cancel(&mut *self.db.writer().await?, project, id, self.db.now()).await
+    }
+
+    /// Whether somebody asked to stop this query.
+    pub async fn cancel_requested(&self, id: &QueryId) -> Result<bool> {
+        db::queries::cancel_requested(&mut *self.db.reader().await?, id).await
+    }
+
+    /// Every live query of `owner` that somebody asked to stop.
+    pub async fn cancel_requests(&self, owner: &str) -> Result<Vec<QueryId>> {
+        db::queries::cancel_requests(&mut *self.db.reader().await?, owner).await
+    }
+
+    /// Live queries whose owner has not been heard of since its lease lapsed before `now`.
+    pub async fn lost(&self, now: Timestamp) -> Result<Vec<QueryRecord>> {
+        db::queries::lost(&mut *self.db.reader().await?, now).await
+    }
+
+    /// Forgets the manifests of results of queries that ended before `before`, and says whose objects are to be removed.
+    ///
+    /// They are named again until [`Queries::results_removed`] says that they are gone, so a crash leaves nothing behind.
+    pub async fn expire_results(&self, before: Timestamp) -> Result<Vec<(ProjectId, QueryId)>> {
+        let mut tx = self.db.begin().await?;
+        let expired = db::queries::expire_results(&mut tx, before, EXPIRED_AT_ONCE).await?;
+        tx.commit().await?;
+        Ok(expired)
+    }
+
+    /// The objects of these expired results are gone.
+    pub async fn results_removed(&self, ids: &[QueryId]) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        for id in ids {
+            db::queries::results_removed(&mut tx, id).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn over(connection: &mut db::Connection, id: &QueryId) -> Error {
+    match db::queries::exists(connection, id).await {
+        Ok(true) => Error::Conflict(format!("query {id} is over")),
+        Ok(false) => unknown(id),
+        Err(error) => error,
+    }
+}
+
+fn unknown(id: &QueryId) -> Error {
+    Error::NotFound(format!("no query {id}"))
+}
+
+/// What the ledger wants to know of a query that just ended.
+pub(crate) struct Ended {
+    pub(crate) project: ProjectId,
+    pub(crate) kind: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Ended {
+    fn entry(self, id: &QueryId, end: &End, now: Timestamp) -> ledger::Charge {
+        ledger::Charge {
+            project: self.project,
+            query: id.clone(),
+            at: now,
+            kind: self.kind,
+            outcome: end.state,
+            labels: self.labels,
+            usage: end.usage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! What a user sees: every promise of the HTTP contract, made to a real server.
+//!
+//! One file per resource. The names of the tests, read in order, are the specification.
+
+mod bills;
+mod diagnostics;
+mod exports;
+mod formats;
+mod limits;
+mod load;
+mod names;
+mod queries;
+mod sql;
+mod statements;
+mod tables;
+mod tpch;
+
+#[path = "../harness/mod.rs"]
+#[expect(dead_code, reason = "the harness serves all suites, and this one needs a part of it")]
+mod harness;
+
+use harness::answers::{ApiError, Rows};
+use harness::caller::Caller;
+use harness::process::is_alive;
+use harness::{Warehouse, eventually};
+
+/// A small shop, used wherever the rows themselves do not matter.
+pub(crate) const SALES: &str = "day,product,pieces,price\n\
+    2026-01-01,apple,3,0.50\n\
+    2026-01-01,pear,1,0.75\n\
+    2026-01-02,apple,5,0.45\n\
+    2026-01-03,\"plum, dried\",,2.25\n";
+
+/// A warehouse with [`SALES`] in `shop.sales`.
+pub(crate) async fn shop() -> Warehouse {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("shop").await;
+    warehouse.load_csv("shop.sales", SALES).await;
+    warehouse
+}

@@ -1,0 +1,112 @@
+//! DataFusion's own SQL suite, asked over HTTP: what its engine answers, our warehouse answers.
+//!
+//! The files come with the crate `datafusion-sqllogictest`, which is fetched and never compiled. Every file is run from
+//! its first record to its last by one caller, in an empty project named `datafusion` with a dataset `public`, so that
+//! names in the files mean here what they mean there. What cannot be the same is listed in `exclusions.txt`, with the
+//! reason.
+
+mod answers;
+mod exclusions;
+mod records;
+mod report;
+mod runner;
+mod suite;
+
+#[path = "../harness/mod.rs"]
+#[expect(dead_code, reason = "the harness serves all suites, and this one needs a part of it")]
+mod harness;
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use exclusions::{Exclusions, Missing};
+use harness::Warehouse;
+use report::{Outcome, Report};
+use runner::Session;
+use suite::{File, Selection};
+
+/// Warehouses that work on the list of files at the same time.
+const LANES: usize = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
+    let exclusions = Exclusions::read();
+    let selection = Selection::from_environment();
+    let files: VecDeque<File> = suite::files()
+        .into_iter()
+        .filter(|file| selection.holds(&file.name))
+        .collect();
+    assert!(!files.is_empty(), "no file of the suite is {selection:?}");
+    let queue = Mutex::new(files);
+
+    let lanes = (0..LANES).map(|_| work(&queue, &exclusions));
+    let mut report = Report::default();
+    for part in futures::future::join_all(lanes).await {
+        report.add(part);
+    }
+
+    report.print();
+    report.write_suggestions();
+    assert!(
+        report.failures().is_empty(),
+        "{} records have another answer",
+        report.failures().len()
+    );
+}
+
+/// Takes files from the queue until there are none.
+async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions) -> Report {
+    let warehouse = Warehouse::start().await;
+    let caller = warehouse.project("datafusion").await;
+    let mut report = Report::default();
+    loop {
+        let Some(file) = queue.lock().expect("nobody panics while taking a file").pop_front() else {
+            return report;
+        };
+        if let Some(reason) = exclusions.of_file(&file.name) {
+            for record in &file.records {
+                report.record(
+                    &file.name,
+                    record,
+                    Outcome::Excluded {
+                        reason: reason.to_owned(),
+                        passes: false,
+                    },
+                );
+            }
+            continue;
+        }
+
+        let started = Instant::now();
+        let mut session = Session::start(&caller).await;
+        let mut missing = Missing::default();
+        for record in &file.records {
+            let result = session.run(record).await;
+            if result.is_err() {
+                missing.note(&record.sql);
+            }
+            let outcome = match (result, exclusions.of_record(&file.name, record.line)) {
+                (result, Some(reason)) => Outcome::Excluded {
+                    reason: reason.to_owned(),
+                    passes: result.is_ok(),
+                },
+                (Ok(()), None) => Outcome::Passed,
+                (Err(failure), None) => match exclusions.of_failure(&record.sql, &failure, &missing) {
+                    Some(reason) => Outcome::Excluded {
+                        reason: reason.to_owned(),
+                        passes: false,
+                    },
+                    None => Outcome::Failed(failure),
+                },
+            };
+            report.record(&file.name, record, outcome);
+        }
+        println!(
+            "{:>6} records in {:>5.1?}  {}",
+            file.records.len(),
+            started.elapsed(),
+            file.name
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! How it went: a table for people, and lines that `exclusions.txt` may want.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+
+use crate::records::Record;
+use crate::runner::Failure;
+
+/// How a record went.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Passed,
+    Failed(Failure),
+    Excluded { reason: String, passes: bool },
+}
+
+/// Everything that was run.
+#[derive(Default)]
+pub(crate) struct Report {
+    /// File, line, statement, outcome.
+    records: Vec<(String, String, String, Outcome)>,
+}
+
+#[derive(Default)]
+struct Count {
+    all: usize,
+    passed: usize,
+    excluded: usize,
+    failed: usize,
+}
+
+impl Report {
+    pub(crate) fn record(&mut self, file: &str, record: &Record, outcome: Outcome) {
+        self.records
+            .push((file.to_owned(), record.line.to_string(), record.sql.clone(), outcome));
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.records.extend(other.records);
+        self.records.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let failed = |outcome: &Outcome| match outcome {
+            Outcome::Failed(failure) => Some(format!("{}: {}", failure.code, failure.message)),
+            _ => None,
+        };
+        self.records
+            .iter()
+            .filter_map(|(file, line, sql, outcome)| {
+                failed(outcome).map(|why| format!("{file}:{line}  {why}\n    {}", first_line(sql)))
+            })
+            .collect()
+    }
+
+    pub(crate) fn print(&self) {
+        let mut groups: BTreeMap<String, Count> = BTreeMap::new();
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut stale = Vec::new();
+        for (file, line, _, outcome) in &self.records {
+            let group = file.split_once('/').map_or("(top)", |(folder, _)| folder).to_owned();
+            for count in [group, "all".to_owned()] {
+                let count = groups.entry(count).or_default();
+                count.all += 1;
+                match outcome {
+                    Outcome::Passed => count.passed += 1,
+                    Outcome::Failed(_) => count.failed += 1,
+                    Outcome::Excluded { .. } => count.excluded += 1,
+                }
+            }
+            if let Outcome::Excluded { reason, passes } = outcome {
+                *reasons.entry(reason).or_default() += 1;
+                if *passes {
+                    stale.push(format!("{file}:{line}"));
+                }
+            }
+        }
+
+        println!(
+            "\n{:<12} {:>8} {:>8} {:>9} {:>8} {:>9}",
+            "files", "records", "passed", "excluded", "failed", "passed %"
+        );
+        for (group, count) in &groups {
+            let share = 100.0 * count.passed as f64 / count.all.max(1) as f64;
+            println!(
+                "{group:<12} {:>8} {:>8} {:>9} {:>8} {share:>8.1}%",
+                count.all, count.passed, count.excluded, count.failed
+            );
+        }
+        println!("\nexcluded, because");
+        for (reason, count) in &reasons {
+            println!("{count:>8}  {reason}");
+        }
+        if !stale.is_empty() {
+            println!(
+                "\n{} excluded records pass now; their lines in exclusions.txt can go: {}",
+                stale.len(),
+                stale.join(" ")
+            );
+        }
+        for failure in self.failures().iter().take(200) {
+            println!("{failure}");
+        }
+    }
+
+    /// With `WASMHOUSE_SQL_SUGGEST=file`, writes a line for each failure, with the reason that its error hints at. They are
+    /// to be read, not to be believed: a defect of ours looks like a difference, too.
+    pub(crate) fn write_suggestions(&self) {
+        let Ok(path) = env::var("WASMHOUSE_SQL_SUGGEST") else {
+            return;
+        };
+        let mut text = String::new();
+        for (file, line, sql, outcome) in &self.records {
+            if let Outcome::Failed(failure) = outcome {
+                text.push_str(&format!("{file}:{line}  {}\n", reason(sql, failure)));
+            }
+        }
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+}
+
+/// Reasons that stand by themselves, and `??` where somebody has to look.
+/// A reason that stands by itself, or `??` where somebody has to look.
+fn reason(sql: &str, failure: &Failure) -> String {
+    let is_plan = sql
+        .trim_start()
+        .get(..7)
+        .is_some_and(|begin| begin.eq_ignore_ascii_case("explain"));
+    let told = one_line(&failure.message);
+    match failure.code.as_str() {
+        "answer" if is_plan => "the plan reads Parquet files of a table, where DataFusion's reads memory".to_owned(),
+        "answer" if told.contains("View") => {
+            "text is read from tables as Utf8View, which arrow_typeof shows".to_owned()
+        }
+        "answer" => format!("?? another answer: {told}"),
+        code => format!("?? {code}: {told}"),
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(160)
+        .collect()
+}
+
+fn first_line(sql: &str) -> String {
+    sql.lines().next().unwrap_or_default().chars().take(140).collect()
+}
