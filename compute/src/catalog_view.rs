@@ -3,14 +3,22 @@
 //! Only what the statement mentions can be found here, at the one version that the gateway resolved. Names that are only
 //! listed (for `information_schema`) have columns and no rows.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, Session};
+use datafusion::arrow::array::{RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::information_schema::{
+    INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES, InformationSchemaProvider,
+};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, Session,
+    TableFunction,
+};
 use datafusion::common::exec_err;
-use datafusion::datasource::{TableProvider, TableType, ViewTable};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::{MemTable, TableProvider, TableType, ViewTable};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
@@ -32,6 +40,9 @@ pub async fn attach(state: &SessionState, task: &Task, tables: &Tables, scans: &
         Arc::clone(&catalog) as Arc<dyn CatalogProvider>,
     );
 
+    catalog
+        .register_schema(INFORMATION_SCHEMA, Arc::new(InformationSchema::new(state)))
+        .map_err(engine)?;
     for dataset in datasets(task) {
         catalog
             .register_schema(dataset.as_str(), Arc::new(MemorySchemaProvider::new()))
@@ -145,5 +156,78 @@ impl TableProvider for Listed {
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         // The gateway puts every table that is read into the slice itself.
         exec_err!("a listed name was read")
+    }
+}
+
+/// `information_schema`, without what the engine's own would tell of the machine it runs on.
+#[derive(Debug)]
+struct InformationSchema {
+    /// It lies in what it tells about, and must not keep that alive.
+    catalogs: Weak<dyn CatalogProviderList>,
+    functions: HashMap<String, Arc<TableFunction>>,
+    options: Arc<ConfigOptions>,
+}
+
+impl InformationSchema {
+    fn new(state: &SessionState) -> Self {
+        Self {
+            catalogs: Arc::downgrade(state.catalog_list()),
+            functions: state.table_functions().clone(),
+            options: Arc::clone(state.config_options()),
+        }
+    }
+
+    /// The options of the session. Those of the process, `datafusion.runtime.…`, name its folders and are not among them.
+    fn settings(&self) -> Result<MemTable, DataFusionError> {
+        let (mut names, mut values, mut descriptions) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in self.options.entries() {
+            let value = match entry.key.as_str() {
+                // The engine's own is off, so that this one is found.
+                "datafusion.catalog.information_schema" => Some("true".to_owned()),
+                _ => entry.value,
+            };
+            names.push(entry.key);
+            values.push(value);
+            descriptions.push(entry.description);
+        }
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("name", DataType::Utf8, false),
+            Field::new("value", DataType::Utf8, true),
+            Field::new("description", DataType::Utf8, true),
+        ]));
+        let rows = RecordBatch::try_new(
+            Arc::clone(&schema),
+            vec![
+                Arc::new(StringArray::from(names)),
+                Arc::new(StringArray::from(values)),
+                Arc::new(StringArray::from(descriptions)),
+            ],
+        )?;
+        MemTable::try_new(schema, vec![vec![rows]])
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for InformationSchema {
+    fn table_names(&self) -> Vec<String> {
+        INFORMATION_SCHEMA_TABLES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if name == "df_settings" {
+            return Ok(Some(Arc::new(self.settings()?)));
+        }
+        let Some(catalogs) = self.catalogs.upgrade() else {
+            return Ok(None);
+        };
+        let engine = InformationSchemaProvider::new(catalogs).with_table_functions(self.functions.clone());
+        engine.table(name).await
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        INFORMATION_SCHEMA_TABLES.contains(&name)
     }
 }

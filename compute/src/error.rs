@@ -21,6 +21,9 @@ pub enum Error {
     /// Every worker is busy and the queue is full. Asking again later is safe.
     #[error("no worker is free; try again in a few seconds")]
     NoWorkers,
+    /// The house is closing. Another gateway, or this one after its restart, will take the statement.
+    #[error("the server is stopping; send the statement again")]
+    Closing,
     /// The object store or the catalog said no.
     #[error(transparent)]
     Storage(#[from] wasmhouse_storage::Error),

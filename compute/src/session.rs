@@ -11,6 +11,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionConfig;
 use serde::{Deserialize, Serialize};
@@ -38,10 +39,10 @@ const NOWHERE: &str = "no dataset";
 
 /// What a process keeps between the queries of one project: footers of files it has read, the store, every function.
 pub struct Engine {
-    runtime: Arc<RuntimeEnv>,
     /// A session of nobody, with all functions and rules; making them costs more than a small query.
     blank: SessionState,
     threads: usize,
+    memory_bytes: u64,
 }
 
 impl Engine {
@@ -50,14 +51,14 @@ impl Engine {
         let runtime = runtime(bucket, resources)?;
         let mut blank = SessionStateBuilder::new()
             .with_config(SessionConfig::new().with_create_default_catalog_and_schema(false))
-            .with_runtime_env(Arc::clone(&runtime))
+            .with_runtime_env(runtime)
             .with_default_features()
             .build();
         datafusion_functions_json::register_all(&mut blank)?;
         Ok(Self {
-            runtime,
             blank,
             threads: resources.threads,
+            memory_bytes: resources.memory_bytes,
         })
     }
 
@@ -74,23 +75,36 @@ impl Engine {
             .with_target_partitions(self.threads)
             .with_default_catalog_and_schema(project.as_str(), default_dataset)
             .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
+            // The engine's own would show the folders of this process; the view of the catalog brings another.
+            .with_information_schema(false);
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
         options.execution.collect_statistics = true;
         // With one task per partition this option reads every row once per task; one session, one rule for all.
         options.execution.enable_file_stream_work_stealing = false;
         apply(settings, options)?;
+        options.execution.sort_spill_reservation_bytes =
+            sort_reservation(self.memory_bytes, options.execution.target_partitions);
 
-        let mut state = SessionStateBuilder::new_from_existing(self.blank.clone())
-            .with_session_id(format!("{project}"))
-            .with_config(config)
-            .with_runtime_env(Arc::clone(&self.runtime))
-            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
-            .build();
+        // A builder would register every function again, which costs more than a small query.
+        let mut state = self.blank.clone();
+        *state.config_mut() = config;
+        state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        if !settings.is_empty() {
+            update_functions(&mut state)?;
+        }
+        state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_micros(now_us);
         Ok(state)
     }
+}
+
+/// A sort that has filled its share of the memory needs some more to bring it into order before it can spill. With the
+/// engine's fixed 10 MB it fails instead, for any memory from 128 MiB up; with an eighth for all partitions it spills.
+fn sort_reservation(memory_bytes: u64, partitions: usize) -> usize {
+    const AT_LEAST: u64 = 10 << 20;
+    let share = memory_bytes / (8 * partitions.max(1) as u64);
+    share.max(AT_LEAST.min(memory_bytes / 4)) as usize
 }
 
 fn runtime(bucket: &Bucket, resources: &Resources) -> Result<Arc<RuntimeEnv>, DataFusionError> {
@@ -110,7 +124,8 @@ fn runtime(bucket: &Bucket, resources: &Resources) -> Result<Arc<RuntimeEnv>, Da
     Ok(runtime)
 }
 
-/// Options that a tenant may set for one query: how to parse, plan and display; never what the process may use.
+/// Options that a tenant may set for one query: how to plan and display; never how the text is read or what the process may
+/// use.
 fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Result<(), SqlError> {
     const OPEN: [&str; 5] = [
         "datafusion.optimizer.",
@@ -119,15 +134,25 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
         "datafusion.format.",
         "datafusion.execution.",
     ];
-    // Planning cost and file formats are the house's to decide.
-    const CLOSED: [&str; 6] = [
+    // Planning cost and file formats are the house's to decide. How the text is read was decided before: the gateway has
+    // read it, and the worker must not understand it otherwise.
+    const CLOSED: [&str; 9] = [
         "datafusion.sql_parser.recursion_limit",
+        "datafusion.sql_parser.dialect",
+        "datafusion.sql_parser.enable_ident_normalization",
         "datafusion.execution.parquet.",
         "datafusion.execution.meta_fetch_concurrency",
         "datafusion.execution.planning_concurrency",
         "datafusion.execution.spill_compression",
+        "datafusion.execution.sort_spill_reservation_bytes",
         "datafusion.optimizer.max_passes",
     ];
+    // The engine takes 0 for "as many as there are".
+    const COUNTED: [&str; 2] = [
+        "datafusion.execution.target_partitions",
+        "datafusion.execution.batch_size",
+    ];
+    const COUNT_MAX: usize = 65_536;
     for (name, value) in settings {
         let name = name.to_lowercase();
         let known = OPEN.iter().any(|prefix| name.starts_with(prefix));
@@ -137,12 +162,14 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
                 format!("the setting {name} cannot be changed by a query"),
             ));
         }
-        if name == "datafusion.execution.target_partitions" || name == "datafusion.execution.batch_size" {
-            let bound = 65_536;
-            if value.parse::<usize>().is_ok_and(|number| number > bound) {
+        if COUNTED.contains(&name.as_str()) {
+            let count = value.parse::<usize>();
+            if count.is_ok_and(|count| !(1..=COUNT_MAX).contains(&count)) {
                 return Err(SqlError::new(
                     Code::NotAllowed,
-                    format!("the setting {name} is {value}, more than {bound}"),
+                    format!(
+                        "the setting {name} cannot be changed by a query to {value}; it may be from 1 to {COUNT_MAX}"
+                    ),
                 ));
             }
         }
@@ -207,7 +234,21 @@ pub fn with_microseconds(schema: &Schema) -> SchemaRef {
 pub(crate) fn with_default_dataset(state: &SessionState, dataset: Option<&DatasetName>) -> SessionState {
     let mut config = state.config().clone();
     config.options_mut().catalog.default_schema = dataset.map_or(NOWHERE, DatasetName::as_str).to_owned();
-    SessionStateBuilder::new_from_existing(state.clone())
-        .with_config(config)
-        .build()
+    let mut state = state.clone();
+    *state.config_mut() = config;
+    state
+}
+
+/// Some functions, `now` for example, remember the options they were made for.
+fn update_functions(state: &mut SessionState) -> Result<(), SqlError> {
+    let options = Arc::clone(state.config().options());
+    let known: Vec<_> = state.scalar_functions().values().cloned().collect();
+    for function in known {
+        if let Some(updated) = function.inner().with_updated_config(&options) {
+            state
+                .register_udf(Arc::new(updated))
+                .map_err(|error| blame::sql_error(&error))?;
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! What the gateway and a head worker say to each other: one task out, frames back.
 //!
-//! A task names everything the worker may touch. The worker answers [`Frame::Planned`], waits for the word to go, then
-//! sends rows between frames and closes with [`Frame::End`] or [`Frame::Failed`].
+//! A task names everything the worker may touch. The worker answers [`Frame::Planned`], waits for the word to go unless
+//! the plan is within what the task grants unasked, then sends rows between frames and closes with [`Frame::End`] or
+//! [`Frame::Failed`].
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,15 @@ pub struct Task {
     pub settings: BTreeMap<String, String>,
     /// What `now()` is, in microseconds since 1970.
     pub now_us: i64,
+    /// A plan that processes no more than this runs at once. None: every plan waits for the word to go.
+    pub unasked_bytes: Option<u64>,
+}
+
+impl Task {
+    /// Whether a plan that processes this many bytes runs without waiting for the word to go.
+    pub fn runs_unasked(&self, bytes_processed: u64) -> bool {
+        self.unasked_bytes.is_some_and(|most| bytes_processed <= most)
+    }
 }
 
 /// What becomes of the rows.

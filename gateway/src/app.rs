@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wasmhouse_compute::cluster::{Pool, PoolConfig};
+use wasmhouse_compute::worker::WorkerLog;
 use wasmhouse_storage::bucket::{Bucket, BucketConfig};
 use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::clock::Clock;
@@ -10,7 +11,7 @@ use wasmhouse_storage::ledger::Ledger;
 use wasmhouse_storage::tables::Tables as DeltaTables;
 use wasmhouse_storage::{BoxError, queries};
 
-use crate::config::Config;
+use crate::config::{Config, LogFormat, worker_environment};
 use crate::projects::Projects;
 use crate::queries::Queries;
 use crate::tables::Tables;
@@ -115,11 +116,16 @@ fn pool_config(config: &Config, data: &std::path::Path, bucket: BucketConfig) ->
         workers_max: config.workers_max(),
         queue_max: config.queries.queue_max,
         queue_timeout: Duration::from_millis(config.queries.queue_timeout_ms),
+        environment: worker_environment(),
         bucket,
         memory_bytes: config.workers.memory_mib * MIB,
         process_bytes: config.workers.process_mib * MIB,
         spill_bytes: config.workers.spill_mib * MIB,
         spill_dir: data.join("spill"),
         threads: config.worker_threads(),
+        log: WorkerLog {
+            json: config.log.format == LogFormat::Json,
+            level: config.log.level.clone(),
+        },
     })
 }

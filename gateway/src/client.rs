@@ -3,163 +3,47 @@
 //! # Invariants
 //! - The client knows the HTTP contract and nothing else of the server, so any server of the same `/v1` will do.
 //! - A key is sent only to the server it was kept for; see [`Server::connect`].
-//! - A query is created again only under its first `request_id`, so a retry never runs it twice.
+//! - What is sent again is what may be done twice. A query is created again only under its first `request_id`, so that
+//!   a retry never runs it twice.
 
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
-use figment::Figment;
-use figment::providers::{Format as _, Toml};
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, CONTENT_ENCODING};
+use reqwest::{Method, Request, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
 mod answers;
 pub(crate) mod csv;
+mod error;
+pub(crate) mod server;
 pub(crate) mod show;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use answers::{Answer, Ask, Estimate, LoadOptions, Query, Table, TableLine};
+pub(crate) use answers::{Answer, Ask, Estimate, LoadOptions, Query, Table, TableLine, request_id};
+pub(crate) use error::{Error, Refusal};
+pub(crate) use server::Server;
 
+use error::retry_after;
+use server::{is_loopback, parse_url};
+
+const JSON: &str = "application/json";
 /// Arrow IPC stream, the format in which the client reads rows it wants to understand.
 const ARROW: &str = "application/vnd.apache.arrow.stream";
 /// The longest a server is asked to hold a request open while a query runs.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How often a query is offered to a server that is busy before its refusal is passed on.
-const OFFERS: u32 = 5;
-/// The longest pause between two offers, whatever the server asks for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often a request is sent to a server that is busy or gone before that is passed on.
+const SENDINGS: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where the server is and whose key to use: the flags every client command shares.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Server {
-    /// Address of the server, as in http://127.0.0.1:8080
-    #[arg(long, env = "WASMHOUSE_URL", value_name = "URL")]
-    pub(crate) url: Option<String>,
-    /// Key of the project
-    #[arg(long, env = "WASMHOUSE_KEY", value_name = "KEY", hide_env_values = true)]
-    pub(crate) key: Option<String>,
-    /// Data directory of a server on this machine; address and key are read from its client file
-    #[arg(long, value_name = "DIR", default_value = "data")]
-    pub(crate) data: PathBuf,
-    /// Project whose client file is read, DIR/NAME.toml instead of DIR/client.toml
-    #[arg(long, value_name = "NAME")]
-    pub(crate) project: Option<String>,
-}
-
-/// What a server or the demo keeps beside its data for clients on the same machine.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct ClientFile {
-    pub(crate) url: String,
-    pub(crate) key: String,
-}
-
-impl ClientFile {
-    /// Reads `path`, which is a TOML file with `url` and `key`.
-    pub(crate) fn read(path: &std::path::Path) -> Result<Self, Error> {
-        Figment::from(Toml::file_exact(path))
-            .extract()
-            .map_err(|error| Error::Settings(format!("cannot use {}: {error}", path.display())))
-    }
-}
-
-impl Server {
-    /// A client of the server that flags, environment and client file name, in this order.
-    pub(crate) fn connect(&self) -> Result<Client, Error> {
-        if let (Some(url), Some(key)) = (&self.url, &self.key) {
-            return Client::new(url, key);
-        }
-        let path = self
-            .data
-            .join(format!("{}.toml", self.project.as_deref().unwrap_or("client")));
-        if !path.exists() {
-            return Err(Error::Settings(format!(
-                "no server named: give --url and --key, set WASMHOUSE_URL and WASMHOUSE_KEY, or point --data at the \
-                 data directory of a server on this machine ({} does not exist)",
-                path.display()
-            )));
-        }
-        let file = ClientFile::read(&path)?;
-        match (&self.url, &self.key) {
-            (None, key) => Client::new(&file.url, key.as_ref().unwrap_or(&file.key)),
-            // A key is a secret between two parties, and the file says which two.
-            (Some(url), None) if parse_url(url)? != parse_url(&file.url)? => Err(Error::Settings(format!(
-                "no key for {url}: {} holds the key of {}; give --key or set WASMHOUSE_KEY",
-                path.display(),
-                file.url
-            ))),
-            (Some(url), _) => Client::new(url, &file.key),
-        }
-    }
-}
-
-/// Why there is no answer, by what the person in front of the terminal can do about it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The server has an opinion. Read it.
-    #[error("{0}")]
-    Refused(Refusal),
-    /// There is no conversation. Look at the address, the network, the server.
-    #[error("cannot reach {url}: {reason}")]
-    Unreachable {
-        url: String,
-        reason: String,
-        connected: bool,
-    },
-    /// The other side does not speak our API. Is it a Wasmhouse?
-    #[error("{url} gave an answer that is not of this API: {reason}")]
-    Unintelligible { url: String, reason: String },
-    /// Flags, environment or client file do not say enough.
-    #[error("{0}")]
-    Settings(String),
-}
-
-/// An error as the server tells it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, thiserror::Error)]
-#[error("{code}: {message}")]
-pub(crate) struct Refusal {
-    pub(crate) code: String,
-    pub(crate) message: String,
-    /// Where in the SQL, both counted from 1.
-    #[serde(default)]
-    pub(crate) line: Option<usize>,
-    #[serde(default)]
-    pub(crate) column: Option<usize>,
-    /// After which time asking again may help; from the headers of the answer.
-    #[serde(skip)]
-    pub(crate) retry_after: Option<Duration>,
-}
-
-impl Error {
-    /// True when the thing asked for does not exist.
-    pub(crate) fn is_not_found(&self) -> bool {
-        const ABSENT: [&str; 3] = ["not_found", "unknown_table", "unknown_dataset"];
-        matches!(self, Self::Refused(refusal) if ABSENT.contains(&refusal.code.as_str()))
-    }
-
-    /// True when the thing to be made exists.
-    pub(crate) fn already_exists(&self) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.code == "already_exists")
-    }
-
-    /// The pause after which the same offer may be accepted, if it may.
-    fn pause(&self, offers: u32) -> Option<Duration> {
-        match self {
-            Self::Refused(refusal) => refusal.retry_after.map(|pause| pause.min(LONGEST_PAUSE)),
-            // The server was there a moment ago.
-            Self::Unreachable { connected: true, .. } => Some(Duration::from_millis(100) * 2_u32.pow(offers)),
-            Self::Unreachable { .. } | Self::Unintelligible { .. } | Self::Settings(_) => None,
-        }
-    }
-}
 
 /// One server and one key.
 #[derive(Clone, Debug)]
@@ -167,6 +51,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     url: Url,
     key: String,
+    /// Whether the server has ever answered.
+    met: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -184,6 +70,7 @@ impl Client {
             http,
             url,
             key: key.to_owned(),
+            met: Arc::default(),
         })
     }
 
@@ -199,18 +86,7 @@ impl Client {
             ask,
             wait_ms: millis(wait),
         };
-        let mut offers = 1;
-        loop {
-            let error = match self.json(self.request(Method::POST, &["queries"]).json(&body)).await {
-                Ok(query) => return Ok(query),
-                Err(error) => error,
-            };
-            match error.pause(offers) {
-                Some(pause) if offers < OFFERS => tokio::time::sleep(pause).await,
-                _ => return Err(error),
-            }
-            offers += 1;
-        }
+        self.json(self.request(Method::POST, &["queries"]).json(&body)).await
     }
 
     /// The query as it is now, or as it is when it ends within `wait`.
@@ -224,7 +100,7 @@ impl Client {
 
     /// Asks the query to stop. It may still be done: its state says.
     pub(crate) async fn cancel(&self, id: &str) -> Result<(), Error> {
-        self.send(self.request(Method::POST, &["queries", id, "cancel"]))
+        self.insist(self.request(Method::POST, &["queries", id, "cancel"]))
             .await
             .map(drop)
     }
@@ -235,9 +111,7 @@ impl Client {
             .request(Method::GET, &["queries", id, "results"])
             .query(&[("start_row", start_row), ("max_rows", max_rows)])
             .header(ACCEPT, accept);
-        let response = self.send(request).await?;
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        Ok(body.into())
+        Ok(self.insist(request).await?.into())
     }
 
     /// The first rows of an ended query, up to `limit` of them.
@@ -263,10 +137,10 @@ impl Client {
         }
     }
 
-    /// Runs `sql` by `POST /v1/sql` and reads the whole answer.
+    /// Runs `sql` by `POST /v1/sql` and reads the whole answer. It is sent once: it has no `request_id`.
     pub(crate) async fn sql(&self, sql: &str, dataset: Option<&str>) -> Result<Answer, Error> {
         let dataset = dataset.map(|dataset| ("dataset", dataset));
-        self.json(
+        self.json_once(
             self.request(Method::POST, &["sql"])
                 .query(dataset.as_slice())
                 .body(sql.to_owned()),
@@ -301,7 +175,7 @@ impl Client {
     /// Creates the dataset if it is not there.
     pub(crate) async fn ensure_dataset(&self, name: &str) -> Result<(), Error> {
         let body = serde_json::json!({ "name": name });
-        match self.send(self.request(Method::POST, &["datasets"]).json(&body)).await {
+        match self.insist(self.request(Method::POST, &["datasets"]).json(&body)).await {
             Err(error) if !error.already_exists() => Err(error),
             _ => Ok(()),
         }
@@ -323,8 +197,11 @@ impl Client {
             .await
     }
 
-    /// Streams a file into `dataset.table`. Returns when the file is sent and the load has ended or is being waited
-    /// for; see [`Client::ended`].
+    /// Streams a file into `dataset.table`. Returns when the file is sent; for the end of the load see
+    /// [`Client::ended`].
+    ///
+    /// The file is sent once, because a stream can be read once. Whoever can read it again may send it again under the
+    /// same `request_id`.
     pub(crate) async fn load(
         &self,
         dataset: &str,
@@ -339,7 +216,7 @@ impl Client {
         if let Some(encoding) = options.encoding {
             request = request.header(CONTENT_ENCODING, encoding);
         }
-        self.json(request.body(file)).await
+        self.json_once(request.body(file)).await
     }
 
     /// Waits for the query to end, looking every `tick` and telling `watch` what it saw.
@@ -366,29 +243,67 @@ impl Client {
         self.http.request(method, url).bearer_auth(&self.key)
     }
 
+    /// The answer to a request that may be done twice.
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let response = self.send(request.header(ACCEPT, "application/json")).await?;
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&body).map_err(|error| self.unintelligible(error.to_string()))
+        let body = self.insist(request.header(ACCEPT, JSON)).await?;
+        self.read(&body)
     }
 
-    /// Sends the request; an answer that is not a success is an error.
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+    /// The answer to a request that may be done once only.
+    async fn json_once<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let request = self.build(request.header(ACCEPT, JSON))?;
+        let body = self.send(request).await?;
+        self.read(&body)
+    }
+
+    /// Sends a request that may be done twice, and again while what is in its way may pass.
+    async fn insist(&self, request: RequestBuilder) -> Result<Bytes, Error> {
+        let request = self.build(request)?;
+        let mut sent = 0;
+        loop {
+            let again = request.try_clone().expect("a body in memory can be copied");
+            let error = match self.send(again).await {
+                Ok(body) => return Ok(body),
+                Err(error) => error,
+            };
+            sent += 1;
+            match error.pause(sent, self.met.load(Ordering::Relaxed)) {
+                Some(pause) if sent < SENDINGS => tokio::time::sleep(pause).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Sends the request and reads the whole answer; one that is not a success is an error.
+    async fn send(&self, request: Request) -> Result<Bytes, Error> {
         #[derive(Deserialize)]
         struct Told {
             error: Refusal,
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = self
+            .http
+            .execute(request)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        self.met.store(true, Ordering::Relaxed);
         let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
         let retry_after = retry_after(&response);
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
+            return Ok(body);
+        }
         match serde_json::from_slice::<Told>(&body) {
             Ok(Told { error }) => Err(Error::Refused(Refusal { retry_after, ..error })),
             Err(_) => Err(self.unintelligible(format!("HTTP {status}"))),
         }
+    }
+
+    fn build(&self, request: RequestBuilder) -> Result<Request, Error> {
+        request.build().map_err(|error| self.unreachable(&error))
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(body).map_err(|error| self.unintelligible(error.to_string()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
@@ -410,39 +325,6 @@ impl Client {
             reason,
         }
     }
-}
-
-fn parse_url(text: &str) -> Result<Url, Error> {
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err(Error::Settings(format!(
-            "{text} is not the address of a server; one looks like http://host:8080"
-        ))),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-/// The pause a busy server asks for; half a second when it names none.
-fn retry_after(response: &Response) -> Option<Duration> {
-    if !matches!(
-        response.status(),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-    ) {
-        return None;
-    }
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    Some(seconds.map_or(Duration::from_millis(500), Duration::from_secs))
 }
 
 fn millis(wait: Duration) -> u64 {

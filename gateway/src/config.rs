@@ -190,6 +190,14 @@ impl Config {
         figment.merge(env).extract().map_err(Box::new)
     }
 
+    /// The file that holds the catalog, if it is SQLite's.
+    pub(crate) fn catalog_file(&self) -> Option<PathBuf> {
+        let url = self.catalog_url();
+        let path = url.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        Some(PathBuf::from(path.split('?').next().unwrap_or(path)))
+    }
+
     /// Where names, queries and the ledger are.
     pub(crate) fn catalog_url(&self) -> String {
         if self.catalog.url.is_empty() {
@@ -221,6 +229,25 @@ impl Config {
             self.workers.threads
         }
     }
+}
+
+/// What a worker gets of this process's environment: how to reach the network, where temporary files go.
+pub(crate) fn worker_environment() -> Vec<(String, String)> {
+    const NAMES: [&str; 11] = [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "no_proxy",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "TMPDIR",
+        "RUST_BACKTRACE",
+    ];
+    let known = |name: &&str| std::env::var(name).ok().map(|value| ((*name).to_owned(), value));
+    NAMES.iter().filter_map(known).collect()
 }
 
 fn cores() -> usize {

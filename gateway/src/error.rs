@@ -45,9 +45,15 @@ pub(crate) enum Error {
     /// The body is larger than may be.
     #[error("{0}")]
     TooLarge(String),
+    /// The body came too slowly, or stopped coming. Send it again.
+    #[error("{0}")]
+    TooSlow(String),
     /// Too much is going on. Asking again in a few seconds is safe.
     #[error("every worker is busy and the queue is full; try again in a few seconds")]
     Busy,
+    /// The house is closing. Asking again is safe.
+    #[error("the server is stopping; send the request again")]
+    Closing,
     /// The object store or the database did not answer. Asking again later is safe.
     #[error("storage did not answer; try again later")]
     Unavailable(#[source] BoxError),
@@ -86,6 +92,7 @@ impl From<wasmhouse_compute::Error> for Error {
                 "the worker stopped while it ran the statement, more than once; simplify the statement, or tell us its id",
             )),
             Compute::NoWorkers => Error::Busy,
+            Compute::Closing => Error::Closing,
             Compute::Storage(error) => error.into(),
             Compute::Internal(source) => Error::Internal(source),
         }
@@ -134,8 +141,9 @@ impl Error {
             Error::Unauthenticated => ("unauthenticated".to_owned(), None, None),
             Error::NotAcceptable(_) => ("not_acceptable".to_owned(), None, None),
             Error::TooLarge(_) => ("too_large".to_owned(), None, None),
+            Error::TooSlow(_) => ("timeout".to_owned(), None, None),
             Error::Busy => ("busy".to_owned(), None, None),
-            Error::Unavailable(_) => ("unavailable".to_owned(), None, None),
+            Error::Closing | Error::Unavailable(_) => ("unavailable".to_owned(), None, None),
             Error::Internal(_) => ("internal".to_owned(), None, None),
         };
         let place = |number: Option<u64>| number.and_then(|number| u32::try_from(number).ok());

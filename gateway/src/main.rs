@@ -86,9 +86,6 @@ async fn run(command: Command) -> Result<(), BoxError> {
             print!("{}", http::openapi_json());
             Ok(())
         }
-        Command::Worker => {
-            commands::start_worker_log()?;
-            worker::serve().await
-        }
+        Command::Worker => worker::serve(commands::start_worker_log).await,
     }
 }

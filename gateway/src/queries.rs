@@ -8,24 +8,25 @@
 mod attempt;
 mod define;
 mod flight;
+mod live;
 mod settle;
 mod slice;
+mod staging;
 mod target;
+mod work;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wasmhouse_compute::cluster::Pool;
-use wasmhouse_compute::params::Params;
 use wasmhouse_compute::sql::{self, Limits, Statement};
-use wasmhouse_compute::task::{ExportFormat, LoadFormat, Planned, Progress};
+use wasmhouse_compute::task::Planned;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::clock::Clock;
-use wasmhouse_storage::ids::{DatasetName, ProjectId, QueryId, TableName};
+use wasmhouse_storage::ids::{ProjectId, QueryId, TableName};
 use wasmhouse_storage::queries::{Created, Filter, NewQuery, Queries as Records, QueryRecord};
 use wasmhouse_storage::results::{ResultManifest, ResultReader};
 use wasmhouse_storage::tables::Tables;
@@ -34,6 +35,14 @@ use crate::access::Caller;
 use crate::config::QueryConfig;
 use crate::error::{Error, Result};
 use flight::Flight;
+use live::{Live, LiveQueries};
+
+pub(crate) use live::{Ended, Now};
+pub(crate) use staging::Staged;
+pub(crate) use work::{Load, LoadMode, Options, Work};
+
+/// How often the record of another gateway's query is looked at while somebody waits for its end.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Statements, loads and exports, from the request to the ledger line. Cheap to clone.
 #[derive(Clone)]
@@ -52,97 +61,7 @@ struct House {
     clock: Clock,
     /// This gateway, as the owner of its queries.
     owner: String,
-    live: Mutex<HashMap<QueryId, Arc<Live>>>,
-}
-
-/// What is asked beside the statement itself.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
-    /// Where a name of one part is looked up.
-    pub(crate) dataset: Option<DatasetName>,
-    /// Values for placeholders.
-    pub(crate) params: Params,
-    /// Options of the engine that last for this query.
-    pub(crate) settings: BTreeMap<String, String>,
-    /// Refuse before running if it would read more.
-    pub(crate) max_bytes: Option<u64>,
-    /// Time it has.
-    pub(crate) timeout: Option<Duration>,
-    /// For the caller's own accounting.
-    pub(crate) labels: BTreeMap<String, String>,
-    /// Makes a retry of the same request find the first one.
-    pub(crate) request_id: Option<String>,
-}
-
-/// What a query is to do.
-#[derive(Clone, Debug)]
-pub(crate) enum Work {
-    /// One statement.
-    Statement(Statement),
-    /// A staged upload into a table.
-    Load(Load),
-    /// A query into files of the project's bucket.
-    Export {
-        /// The query.
-        statement: Statement,
-        /// The folder, below the project's exports.
-        name: String,
-        /// How to write.
-        format: ExportFormat,
-    },
-}
-
-/// A staged upload and where it goes.
-#[derive(Clone, Debug)]
-pub(crate) struct Load {
-    /// The table.
-    pub(crate) into: TableName,
-    /// What to do with what is there.
-    pub(crate) mode: LoadMode,
-    /// How to read it.
-    pub(crate) format: LoadFormat,
-    /// Columns as SQL declares them.
-    pub(crate) declared: Option<String>,
-    /// Where the upload was staged.
-    pub(crate) staged: String,
-}
-
-/// What a load does with the rows that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LoadMode {
-    /// They stay; the table is created if it is not there.
-    Append,
-    /// There must be no such table.
-    Create,
-    /// They go, and the table's columns with them.
-    Replace,
-}
-
-/// A query that this gateway runs now.
-pub(crate) struct Live {
-    cancel: CancellationToken,
-    /// Nobody waits any more for a query that was only run for the one who waited.
-    left: CancellationToken,
-    now: Mutex<Now>,
-    end: watch::Sender<Option<Arc<Ended>>>,
-}
-
-/// How far it has come.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Now {
-    /// `queued`, `planning`, `running`, `committing`.
-    pub(crate) phase: &'static str,
-    /// Rows and bytes so far.
-    pub(crate) progress: Progress,
-    /// What it reads, once it is planned.
-    pub(crate) planned: Option<Planned>,
-}
-
-/// How it ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    /// The last state of its record.
-    pub(crate) record: QueryRecord,
+    live: LiveQueries,
 }
 
 /// A query that was accepted.
@@ -150,6 +69,14 @@ pub(crate) struct Accepted {
     /// Its record when it was accepted, or when it was accepted the first time.
     pub(crate) record: QueryRecord,
     live: Option<Arc<Live>>,
+}
+
+/// What became of a query that somebody asked for.
+enum Begun {
+    /// It has a record and is to be driven.
+    New(Flight),
+    /// The same request was accepted earlier.
+    Known(Accepted),
 }
 
 /// What a query would do.
@@ -178,7 +105,7 @@ impl Queries {
     ) -> Self {
         let owner = format!("gateway-{:016x}", rand::random::<u64>());
         let limits = Limits::default();
-        let live = Mutex::default();
+        let live = LiveQueries::default();
         Self(Arc::new(House {
             config,
             lease,
@@ -201,72 +128,111 @@ impl Queries {
 
     /// Runs one statement to its end. A caller who stops waiting stops the query.
     pub(crate) async fn run(&self, caller: &Caller, statement: Statement, options: Options) -> Result<Arc<Ended>> {
-        let accepted = self.create(caller, Work::Statement(statement), options).await?;
-        let Some(live) = accepted.live else {
-            return Ok(Arc::new(Ended {
+        let left = CancellationToken::new();
+        // A query that another request has made is not this one's to stop: it does not hear this token.
+        let leaving = left.clone().drop_guard();
+        let accepted = self.accept(caller, Work::Statement(statement), options, left).await?;
+        let ended = match &accepted.live {
+            Some(live) => live.ended().await,
+            None => Arc::new(Ended {
                 record: accepted.record,
-            }));
+            }),
         };
-        let leaving = live.left.clone().drop_guard();
-        let ended = wait_for_end(&live).await;
         leaving.disarm();
         Ok(ended)
     }
 
     /// Accepts a query. It runs whether or not anybody waits for it.
     pub(crate) async fn create(&self, caller: &Caller, work: Work, options: Options) -> Result<Accepted> {
+        self.accept(caller, work, options, CancellationToken::new()).await
+    }
+
+    async fn accept(&self, caller: &Caller, work: Work, options: Options, left: CancellationToken) -> Result<Accepted> {
+        let (queries, project) = (self.clone(), caller.project.clone());
+        let (accepted, told) = oneshot::channel();
+        // One task owns the query from before its record is written, so a caller who leaves in the middle leaves no
+        // record that nobody drives. It is awaited through its end, and at shutdown through `drain`.
+        tokio::spawn(async move {
+            match queries.begin(project, work, options, left).await {
+                Ok(Begun::New(flight)) => {
+                    let _ = accepted.send(Ok(Accepted {
+                        record: flight.record.clone(),
+                        live: Some(Arc::clone(&flight.live)),
+                    }));
+                    flight::drive(queries, flight).await;
+                }
+                Ok(Begun::Known(known)) => {
+                    let _ = accepted.send(Ok(known));
+                }
+                Err(error) => {
+                    let _ = accepted.send(Err(error));
+                }
+            }
+        });
+        told.await.map_err(|error| Error::Internal(error.into()))?
+    }
+
+    async fn begin(&self, project: ProjectId, work: Work, options: Options, left: CancellationToken) -> Result<Begun> {
         let house = &self.0;
         let now = house.clock.now();
+        let id = work.id().unwrap_or_else(|| QueryId::new(now));
         let new = NewQuery {
-            id: QueryId::new(now),
-            project: caller.project.clone(),
+            id: id.clone(),
+            project: project.clone(),
             request_id: options.request_id.clone(),
+            fingerprint: work.fingerprint(&options),
             sql: work.text(),
             kind: work.word().to_owned(),
             labels: options.labels.clone(),
             owner: house.owner.clone(),
             lease_until: now.plus(house.lease),
-            started: true,
+            // A query that must wait for a worker says so, which is one more wait for the disk.
+            started: house.pool.has_room(),
         };
-        let record = match house.records.create(new).await? {
-            Created::New(record) => record,
-            Created::Existing(record) => {
-                let live = self.live(&record.id);
-                return Ok(Accepted { record, live });
+        let live = house.live.enter(&id, left);
+        match house.records.create(new).await {
+            Ok(Created::New(record)) => Ok(Begun::New(Flight {
+                record,
+                work,
+                options,
+                live,
+            })),
+            Ok(Created::Existing(record)) => {
+                house.live.leave(&id);
+                // It may have ended since it was found.
+                self.of_project(&project, &record.id).await.map(Begun::Known)
             }
-        };
-        let live = Arc::new(Live {
-            cancel: CancellationToken::new(),
-            left: CancellationToken::new(),
-            now: Mutex::new(Now {
-                phase: "queued",
-                ..Now::default()
-            }),
-            end: watch::Sender::new(None),
-        });
-        self.lock().insert(record.id.clone(), Arc::clone(&live));
-        let flight = Flight {
-            record: record.clone(),
-            work,
-            options,
-            live: Arc::clone(&live),
-        };
-        // The task owns the query; it is awaited through `end`, and at shutdown through `drain`.
-        tokio::spawn(flight::drive(self.clone(), flight));
-        Ok(Accepted {
-            record,
-            live: Some(live),
-        })
+            Err(error) => {
+                house.live.leave(&id);
+                Err(error.into())
+            }
+        }
     }
 
     /// Waits for the end of a query, at most `patience`. None when it still runs.
     pub(crate) async fn wait(&self, accepted: &Accepted, patience: Duration) -> Option<Arc<Ended>> {
         let Some(live) = &accepted.live else {
-            return Some(Arc::new(Ended {
-                record: accepted.record.clone(),
-            }));
+            return self.wait_for_record(&accepted.record, patience).await;
         };
-        tokio::time::timeout(patience, wait_for_end(live)).await.ok()
+        tokio::time::timeout(patience, live.ended()).await.ok()
+    }
+
+    /// Waits for the end of a query that another gateway runs, of which there is only the record to look at.
+    async fn wait_for_record(&self, record: &QueryRecord, patience: Duration) -> Option<Arc<Ended>> {
+        let until = tokio::time::Instant::now() + patience;
+        let mut record = record.clone();
+        while !record.state.is_final() {
+            let next = tokio::time::Instant::now() + LOOK_EVERY;
+            if next > until {
+                return None;
+            }
+            tokio::time::sleep_until(next).await;
+            // While the database does not answer there is nothing new to say.
+            if let Ok(Some(newer)) = self.0.records.get(&record.project, &record.id).await {
+                record = newer;
+            }
+        }
+        Some(Arc::new(Ended { record }))
     }
 
     /// What the statement would read, without reading it.
@@ -276,13 +242,13 @@ impl Queries {
 
     /// One query of the caller's project.
     pub(crate) async fn get(&self, caller: &Caller, id: &QueryId) -> Result<Accepted> {
-        let live = self.live(id);
-        let record = self
-            .0
-            .records
-            .get(&caller.project, id)
-            .await?
-            .ok_or_else(|| unknown(id))?;
+        self.of_project(&caller.project, id).await
+    }
+
+    async fn of_project(&self, project: &ProjectId, id: &QueryId) -> Result<Accepted> {
+        // In this order: a query that has left since is one whose record has its end.
+        let live = self.0.live.get(id);
+        let record = self.0.records.get(project, id).await?.ok_or_else(|| unknown(id))?;
         Ok(Accepted {
             live: live.filter(|_| !record.state.is_final()),
             record,
@@ -308,23 +274,23 @@ impl Queries {
 
     /// How far a query of this gateway has come.
     pub(crate) fn now(&self, id: &QueryId) -> Option<Now> {
-        self.live(id).map(|live| live.now())
+        self.0.live.get(id).map(|live| live.now())
     }
 
     /// The rows of a query that is done, while they are kept.
     pub(crate) fn results(&self, record: &QueryRecord) -> Result<(ResultReader, ResultManifest)> {
         let id = &record.id;
-        if !record.state.is_final() {
-            return Err(Error::Conflict(format!(
-                "query {id} has not ended; wait for it, then ask again"
-            )));
-        }
         if let Some(error) = &record.error {
             return Err(Error::Query {
                 id: id.clone(),
                 error: error.clone(),
                 state: record.state,
             });
+        }
+        if !record.state.is_final() {
+            return Err(Error::Conflict(format!(
+                "query {id} has not ended; wait for it, then ask again"
+            )));
         }
         if record.results_expired {
             return Err(Error::NotFound(format!(
@@ -360,12 +326,20 @@ impl Queries {
         self.0.bucket.store()
     }
 
-    /// Says that this gateway lives, and hears which of its queries others want stopped.
+    /// Says that this gateway lives and which queries it looks after.
     pub(crate) async fn renew(&self) -> Result<()> {
         let until = self.0.clock.now().plus(self.0.lease);
-        self.0.records.renew(&self.0.owner, until).await?;
+        self.0.records.renew(&self.0.owner, &self.0.live.ids(), until).await?;
+        Ok(())
+    }
+
+    /// Stops those of its queries that callers of other gateways want stopped.
+    pub(crate) async fn hear_cancel_requests(&self) -> Result<()> {
+        if self.running() == 0 {
+            return Ok(());
+        }
         for id in self.0.records.cancel_requests(&self.0.owner).await? {
-            if let Some(live) = self.live(&id) {
+            if let Some(live) = self.0.live.get(&id) {
                 live.cancel.cancel();
             }
         }
@@ -374,13 +348,13 @@ impl Queries {
 
     /// How many queries run here now.
     pub(crate) fn running(&self) -> usize {
-        self.lock().len()
+        self.0.live.count()
     }
 
     /// Waits until no query runs here, at most `patience`.
     pub(crate) async fn drain(&self, patience: Duration) {
-        let live: Vec<Arc<Live>> = self.lock().values().cloned().collect();
-        let ends = futures::future::join_all(live.iter().map(|live| wait_for_end(live)));
+        let live = self.0.live.all();
+        let ends = futures::future::join_all(live.iter().map(|live| live.ended()));
         if tokio::time::timeout(patience, ends).await.is_err() {
             // Those that are left are handed back: their leases lapse and upkeep marks them lost, which is not billed.
             tracing::warn!(
@@ -390,14 +364,6 @@ impl Queries {
             );
         }
     }
-
-    fn live(&self, id: &QueryId) -> Option<Arc<Live>> {
-        self.lock().get(id).cloned()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<QueryId, Arc<Live>>> {
-        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Accepted {
@@ -405,44 +371,6 @@ impl Accepted {
     pub(crate) fn is_live(&self) -> bool {
         self.live.is_some()
     }
-}
-
-impl Work {
-    /// The text in its record.
-    fn text(&self) -> String {
-        match self {
-            Work::Statement(statement) | Work::Export { statement, .. } => statement.text.clone(),
-            Work::Load(load) => format!("-- load into {}", load.into),
-        }
-    }
-
-    /// The kind in its record.
-    fn word(&self) -> &'static str {
-        match self {
-            Work::Statement(statement) => statement.kind.word(),
-            Work::Export { .. } => "export",
-            Work::Load(_) => "load",
-        }
-    }
-}
-
-impl Live {
-    fn now(&self) -> Now {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut Now)) {
-        change(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-async fn wait_for_end(live: &Live) -> Arc<Ended> {
-    let mut end = live.end.subscribe();
-    let ended = end
-        .wait_for(Option::is_some)
-        .await
-        .expect("the sender lives as long as the query");
-    ended.clone().expect("the condition was that it is there")
 }
 
 fn unknown(id: &QueryId) -> Error {

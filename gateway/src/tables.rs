@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
+use wasmhouse_compute::sql::suggest::nearest;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Catalog, Dataset, Relation, RelationKind};
 use wasmhouse_storage::clock::Timestamp;
@@ -18,6 +19,16 @@ pub(crate) struct Tables {
     catalog: Catalog,
     delta: DeltaTables,
     bucket: Bucket,
+}
+
+/// A dataset, and how much is in it.
+pub(crate) struct DescribedDataset {
+    pub(crate) name: DatasetName,
+    pub(crate) created_at: Timestamp,
+    /// How many tables it has.
+    pub(crate) tables: u64,
+    /// How many views it has.
+    pub(crate) views: u64,
 }
 
 /// A table or view in a list.
@@ -68,12 +79,27 @@ impl Tables {
         Ok(self.catalog.drop_dataset(&caller.project, name, cascade).await?)
     }
 
+    /// One dataset, and how much is in it.
+    pub(crate) async fn describe_dataset(&self, caller: &Caller, name: &DatasetName) -> Result<DescribedDataset> {
+        let Dataset { name, created_at } = self.find_dataset(caller, name).await?;
+        let (mut tables, mut views) = (0, 0);
+        for relation in self.catalog.relations(&caller.project, Some(&name)).await? {
+            match relation.kind() {
+                RelationKind::Table => tables += 1,
+                RelationKind::View => views += 1,
+            }
+        }
+        Ok(DescribedDataset {
+            name,
+            created_at,
+            tables,
+            views,
+        })
+    }
+
     /// Fails if the project has no such dataset.
     pub(crate) async fn must_have_dataset(&self, caller: &Caller, name: &DatasetName) -> Result<()> {
-        match self.datasets(caller).await?.iter().any(|dataset| dataset.name == *name) {
-            true => Ok(()),
-            false => Err(Error::NotFound(format!("no dataset named {name}; create it first"))),
-        }
+        self.find_dataset(caller, name).await.map(drop)
     }
 
     /// Everything in a dataset, by name.
@@ -143,7 +169,30 @@ impl Tables {
     }
 
     async fn find(&self, caller: &Caller, name: &TableName) -> Result<Relation> {
-        let found = self.catalog.relation(&caller.project, name).await?;
-        found.ok_or_else(|| Error::NotFound(format!("no table named {name}")))
+        if let Some(found) = self.catalog.relation(&caller.project, name).await? {
+            return Ok(found);
+        }
+        let known = self.catalog.relations(&caller.project, None).await?;
+        let known: Vec<String> = known.iter().map(|relation| relation.name().to_string()).collect();
+        let hint = did_you_mean(&name.to_string(), known.iter().map(String::as_str));
+        Err(Error::NotFound(format!(
+            "no table named {name}{}",
+            hint.unwrap_or_default()
+        )))
     }
+
+    async fn find_dataset(&self, caller: &Caller, name: &DatasetName) -> Result<Dataset> {
+        let mut known = self.datasets(caller).await?;
+        if let Some(at) = known.iter().position(|dataset| dataset.name == *name) {
+            return Ok(known.swap_remove(at));
+        }
+        let hint = did_you_mean(name.as_str(), known.iter().map(|dataset| dataset.name.as_str()));
+        let hint = hint.unwrap_or_else(|| "; create it first".to_owned());
+        Err(Error::NotFound(format!("no dataset named {name}{hint}")))
+    }
+}
+
+/// The end of a sentence about a name that means nothing, if another one was probably meant.
+fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(written, known).map(|near| format!("; did you mean {near}?"))
 }

@@ -55,6 +55,7 @@ create table queries (
     id text primary key,
     project text not null references projects (id),
     request_id text,
+    fingerprint text not null,
     statement text not null,
     kind text not null,
     labels text not null,

@@ -26,6 +26,7 @@ use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutO
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId, TableName};
 use crate::tables::TableLocation;
 use crate::{Error, Result};
@@ -58,6 +59,8 @@ impl fmt::Debug for BucketConfig {
 #[derive(Clone)]
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
+    /// The directory, if it is one.
+    disk: Option<Arc<local::DurableDisk>>,
     /// What an outsider puts before a path: `/abs/dir` or `s3://bucket/prefix`, without a slash at the end.
     outside: String,
 }
@@ -88,6 +91,7 @@ impl Bucket {
         };
         Ok(Self {
             store,
+            disk: None,
             outside: config.url.as_str().trim_end_matches('/').to_owned(),
         })
     }
@@ -103,8 +107,10 @@ impl Bucket {
             ))
         })?;
         let outside = disk.root().display().to_string();
+        let disk = Arc::new(disk);
         Ok(Self {
-            store: Arc::new(disk),
+            store: Arc::clone(&disk) as Arc<dyn ObjectStore>,
+            disk: Some(disk),
             outside: outside.trim_end_matches('/').to_owned(),
         })
     }
@@ -114,6 +120,7 @@ impl Bucket {
     pub fn with_store(&self, store: Arc<dyn ObjectStore>) -> Self {
         Self {
             store,
+            disk: self.disk.clone(),
             outside: self.outside.clone(),
         }
     }
@@ -173,6 +180,25 @@ impl Bucket {
         Path::from("staging")
     }
 
+    /// Which query an object below [`Self::staging_root`], [`Self::results_root`] or a table belongs to, by its path.
+    pub fn query_of(path: &Path) -> Option<QueryId> {
+        path.filename()?.parse().ok()
+    }
+
+    /// Where the rows of all queries wait.
+    pub fn results_root() -> Path {
+        Path::from("results")
+    }
+
+    /// Removes what writes that never ended have left where no listing shows it: on a local disk the drafts of objects.
+    /// Object stores have a rule of their own for uploads that nobody completes. Says how many there were.
+    pub async fn remove_drafts(&self, older_than: Timestamp) -> Result<u64> {
+        match &self.disk {
+            Some(disk) => Ok(disk.remove_drafts(older_than).await?),
+            None => Ok(0),
+        }
+    }
+
     /// Where the rows of a query wait for their reader.
     pub fn result_path(project: &ProjectId, query: &QueryId) -> Path {
         Path::from(format!("results/{project}/{query}"))
@@ -209,12 +235,12 @@ impl From<object_store::Error> for Error {
         use object_store::Error as Store;
 
         match error {
-            Store::NotFound { path, .. } => Self::NotFound(format!("nothing is stored at {path}")),
-            Store::AlreadyExists { path, .. } => Self::AlreadyExists(format!("something is already stored at {path}")),
-            Store::Precondition { path, .. } => {
-                Self::Conflict(format!("{path} was changed by somebody else; try again"))
-            }
-            error @ (Store::InvalidPath { .. }
+            // Whoever expects these has looked at them before. For everybody else something is not as we left it, and
+            // the path is for the log.
+            error @ (Store::NotFound { .. }
+            | Store::AlreadyExists { .. }
+            | Store::Precondition { .. }
+            | Store::InvalidPath { .. }
             | Store::NotSupported { .. }
             | Store::NotImplemented { .. }
             | Store::UnknownConfigurationKey { .. }

@@ -133,6 +133,12 @@ impl QueryId {
     pub fn new(now: Timestamp) -> Self {
         Self(unique(now))
     }
+
+    /// When it was made, to the microsecond.
+    pub fn made_at(&self) -> Timestamp {
+        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |made| made.to_unix());
+        Timestamp::from_micros(i64::try_from(seconds).unwrap_or(0) * 1_000_000 + i64::from(nanos / 1_000))
+    }
 }
 
 impl FromStr for QueryId {

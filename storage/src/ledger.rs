@@ -130,6 +130,14 @@ impl Ledger {
         if hash != head.hash {
             return Err(broken(head.seq, "it is not the line that was last written"));
         }
+        // A line beyond the head is one that was written since we looked, or the head was set back.
+        let beyond = db::ledger::after(&mut *self.db.reader().await?, project, head.seq, 1).await?;
+        let head_now = db::ledger::head(&mut *self.db.reader().await?, project).await?;
+        if let Some(line) = beyond.first()
+            && head_now.is_none_or(|now| now.seq < line.seq)
+        {
+            return Err(broken(line.seq, "the head of the ledger does not know it"));
+        }
         Ok(u64::try_from(seq).expect("lines are counted from zero"))
     }
 }

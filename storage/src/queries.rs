@@ -8,23 +8,26 @@
 //! - What a write is about to commit is recorded before it is committed ([`Queries::intend`]), so that whoever finds it
 //!   can look for the commit and finish what was begun.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::catalog::db::{self, Db};
 use crate::catalog::{self, Catalog};
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId};
-use crate::ledger::{self, LedgerLine};
+use crate::ledger;
 use crate::{Error, Result};
 
 mod record;
 mod usage;
 
-pub use record::{Created, End, Filter, NewQuery, QueryError, QueryRecord, QueryState, WriteIntent};
+pub use record::{Created, End, Filter, NewQuery, QueryError, QueryRecord, QueryState, Settled, WriteIntent};
 pub use usage::Usage;
 
 /// The most records one page of a list holds.
 pub const MAX_PAGE: u32 = 1_000;
+
+/// How many leases one statement renews.
+const RENEWED_AT_ONCE: usize = 500;
 
 /// How many results are forgotten at a time.
 const EXPIRED_AT_ONCE: u32 = 1_000;
@@ -62,9 +65,9 @@ impl Queries {
             None => None,
         };
         match existing {
-            Some(existing) if existing.sql == record.sql => Ok(Created::Existing(existing)),
+            Some(existing) if existing.fingerprint == record.fingerprint => Ok(Created::Existing(existing)),
             Some(existing) => Err(Error::Conflict(format!(
-                "another statement was already sent with this request id; it became {}",
+                "another request was already sent with this request id; it became {}",
                 existing.id
             ))),
             None => Err(Error::AlreadyExists(format!("query {} already exists", record.id))),
@@ -100,36 +103,45 @@ impl Queries {
         Err(over(&mut connection, id).await)
     }
 
-    /// The owner lives: its live queries are its own until `until`. Says how many there are.
-    pub async fn renew(&self, owner: &str, until: Timestamp) -> Result<u64> {
-        db::queries::renew(&mut *self.db.writer().await?, owner, until).await
+    /// The owner lives and still looks after these queries: they are its own until `until`. Says how many of them live.
+    ///
+    /// A query that its owner has lost sight of is not renewed, so that whoever finds it ends it.
+    pub async fn renew(&self, owner: &str, queries: &[QueryId], until: Timestamp) -> Result<u64> {
+        let mut renewed = 0;
+        for some in queries.chunks(RENEWED_AT_ONCE) {
+            renewed += db::queries::renew(&mut *self.db.writer().await?, owner, some, until).await?;
+        }
+        Ok(renewed)
+    }
+
+    /// Every query that has not ended, of all projects and gateways.
+    pub async fn live(&self) -> Result<HashSet<QueryId>> {
+        db::queries::live(&mut *self.db.reader().await?).await
     }
 
     /// Ends a query, does what it changes in the catalog and writes its ledger line, all or nothing.
     ///
-    /// `None` when it was over already, and when it is not billed. When the effect cannot be had any more, the name is
-    /// taken for example, the query is still live and the error says why; it can then be ended as failed.
-    pub async fn end(&self, id: &QueryId, end: End) -> Result<Option<LedgerLine>> {
+    /// When the effect cannot be had any more, the name is taken for example, the query is still live and the error says
+    /// why; it can then be ended as failed.
+    pub async fn end(&self, id: &QueryId, end: End) -> Result<Settled> {
         if !end.state.is_final() {
             return Err(Error::Internal(format!("{id} cannot end as {}", end.state).into()));
         }
         let now = self.db.now();
         let mut tx = self.db.begin().await?;
         let Some(ended) = db::queries::end(&mut tx, id, &end, now).await? else {
-            return match db::queries::exists(&mut tx, id).await? {
-                true => Ok(None),
-                false => Err(unknown(id)),
-            };
+            let state = db::queries::state(&mut tx, id).await?;
+            return state.map(Settled::Already).ok_or_else(|| unknown(id));
         };
         catalog::apply(&mut tx, &ended.project, &end.effect, now).await?;
 
         let billed = end.state == QueryState::Done || end.billed;
-        let line = match billed {
-            true => Some(ledger::append(&mut tx, ended.entry(id, &end, now)).await?),
-            false => None,
+        let settled = match billed {
+            true => Settled::Billed(Box::new(ledger::append(&mut tx, ended.entry(id, &end, now)).await?)),
+            false => Settled::Free,
         };
         tx.commit().await?;
-        Ok(line)
+        Ok(settled)
     }
 
     /// One query of a project.
@@ -139,6 +151,10 @@ impl Queries {
 
     /// A page of a project's queries, the newest first, without the manifests of their results.
     pub async fn list(&self, project: &ProjectId, filter: &Filter) -> Result<Vec<QueryRecord>> {
+        if filter.words().any(|word| word.contains('\0')) {
+            // No query has it, and PostgreSQL refuses to look.
+            return Ok(Vec::new());
+        }
         db::queries::list(
             &mut *self.db.reader().await?,
             project,
@@ -151,11 +167,6 @@ impl Queries {
     /// Asks the owner to stop a query. False when it is over already or not the project's.
     pub async fn request_cancel(&self, project: &ProjectId, id: &QueryId) -> Result<bool> {
         db::queries::request_cancel(&mut *self.db.writer().await?, project, id, self.db.now()).await
-    }
-
-    /// Whether somebody asked to stop this query.
-    pub async fn cancel_requested(&self, id: &QueryId) -> Result<bool> {
-        db::queries::cancel_requested(&mut *self.db.reader().await?, id).await
     }
 
     /// Every live query of `owner` that somebody asked to stop.
@@ -190,9 +201,9 @@ impl Queries {
 }
 
 async fn over(connection: &mut db::Connection, id: &QueryId) -> Error {
-    match db::queries::exists(connection, id).await {
-        Ok(true) => Error::Conflict(format!("query {id} is over")),
-        Ok(false) => unknown(id),
+    match db::queries::state(connection, id).await {
+        Ok(Some(state)) => Error::Conflict(format!("query {id} is over: {state}")),
+        Ok(None) => unknown(id),
         Err(error) => error,
     }
 }

@@ -19,7 +19,7 @@ mod read;
 mod write;
 
 pub use read::ResultReader;
-pub use write::ResultWriter;
+pub use write::{ResultWriter, compact};
 
 /// What is kept about a query's results: their size, and where each chunk is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

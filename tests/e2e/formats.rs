@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
-    Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    Int16Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, concat_batches};
@@ -15,7 +16,7 @@ use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Warehouse;
 
@@ -207,13 +208,100 @@ fn deep() -> Vec<(Field, ArrayRef)> {
         Some(NullBuffer::from(vec![true, true, false, true, false, true])),
     );
 
+    // The records, each beside a flag; the fourth row is NULL as a whole, and of the fifth the record.
+    let nested = StructArray::new(
+        Fields::from(vec![
+            Field::new("inner", record.data_type().clone(), true),
+            Field::new("flag", DataType::Boolean, true),
+        ]),
+        vec![
+            Arc::new(record.clone()),
+            Arc::new(BooleanArray::from(vec![
+                Some(true),
+                None,
+                Some(false),
+                None,
+                None,
+                Some(true),
+            ])),
+        ],
+        Some(NullBuffer::from(vec![true, true, true, false, true, true])),
+    );
+
     let nullable = |name: &str, array: ArrayRef| (Field::new(name, array.data_type().clone(), true), array);
     vec![
         nullable("bytes", Arc::new(bytes)),
         nullable("list", Arc::new(list)),
         nullable("record", Arc::new(record)),
         nullable("records", Arc::new(records)),
+        nullable("nested", Arc::new(nested)),
+        nullable("lists", Arc::new(lists())),
+        nullable("blobs", Arc::new(blobs())),
+        nullable("pairs", Arc::new(pairs())),
     ]
+}
+
+/// `[[1], NULL, []]`, `[]`, NULL, `[[NULL, -1]]`, `[NULL]`, `[[], [i64::MIN, i64::MAX]]`
+fn lists() -> ListArray {
+    let inner = ListArray::new(
+        Arc::new(Field::new("element", DataType::Int64, true)),
+        OffsetBuffer::from_lengths([1, 0, 0, 2, 0, 0, 2]),
+        Arc::new(Int64Array::from(vec![
+            Some(1),
+            None,
+            Some(-1),
+            Some(i64::MIN),
+            Some(i64::MAX),
+        ])),
+        Some(NullBuffer::from(vec![true, false, true, true, false, true, true])),
+    );
+    ListArray::new(
+        Arc::new(Field::new("element", inner.data_type().clone(), true)),
+        OffsetBuffer::from_lengths([3, 0, 0, 1, 1, 2]),
+        Arc::new(inner),
+        Some(NullBuffer::from(vec![true, true, false, true, true, true])),
+    )
+}
+
+/// Lists of bytes, the first of which is one of no bytes.
+fn blobs() -> ListArray {
+    let items = BinaryArray::from_opt_vec(vec![
+        Some(b"".as_slice()),
+        None,
+        Some(b"\x00\xff\xfe"),
+        Some(b"="),
+        Some(b"\n"),
+        Some(b"text"),
+    ]);
+    ListArray::new(
+        Arc::new(Field::new("element", DataType::Binary, true)),
+        OffsetBuffer::from_lengths([1, 0, 0, 2, 1, 2]),
+        Arc::new(items),
+        Some(NullBuffer::from(vec![true, true, false, true, true, true])),
+    )
+}
+
+/// Maps: one of two keys, one of none, NULL, and three of one key.
+fn pairs() -> MapArray {
+    let fields = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Int64, true),
+    ]);
+    let entries = StructArray::new(
+        fields.clone(),
+        vec![
+            Arc::new(StringArray::from(vec!["a", "", "é \"", "NULL", "k"])),
+            Arc::new(Int64Array::from(vec![Some(1), None, Some(i64::MIN), Some(-1), Some(0)])),
+        ],
+        None,
+    );
+    MapArray::new(
+        Arc::new(Field::new("key_value", DataType::Struct(fields), false)),
+        OffsetBuffer::from_lengths([2, 0, 0, 1, 1, 1]),
+        entries,
+        Some(NullBuffer::from(vec![true, true, false, true, true, true])),
+        false,
+    )
 }
 
 fn batch(columns: Vec<(Field, ArrayRef)>) -> RecordBatch {
@@ -221,11 +309,13 @@ fn batch(columns: Vec<(Field, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("six rows in every column")
 }
 
-fn everything() -> RecordBatch {
+/// Six rows with a column of every type that a table holds.
+pub(crate) fn everything() -> RecordBatch {
     batch(flat().into_iter().chain(deep()).collect())
 }
 
-fn to_arrow(batch: &RecordBatch) -> Vec<u8> {
+/// Rows as a stream of Arrow IPC.
+pub(crate) fn to_arrow(batch: &RecordBatch) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).expect("memory is always writable");
     writer
@@ -273,7 +363,8 @@ fn assert_same(what: &str, found: &RecordBatch, expected: &RecordBatch) {
     }
 }
 
-async fn assert_holds(warehouse: &Warehouse, table: &str, expected: &RecordBatch) {
+/// Fails unless the table holds these rows, which have an `id` and are in its order.
+pub(crate) async fn assert_holds(warehouse: &Warehouse, table: &str, expected: &RecordBatch) {
     let sql = format!("select * from {table} order by id");
     assert_same(
         &format!("{table} as Arrow"),
@@ -325,11 +416,10 @@ async fn what_is_written_as_json_lines_can_be_loaded_as_json_lines() {
         .sql("create table t.again as select * from t.origin where false")
         .await;
 
-    let text = warehouse.fetch_text("select * from t.origin", JSON_LINES).await;
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("{\"$end\"")).collect();
-    assert_eq!(lines.len(), 6);
+    let lines = json_lines(&warehouse, "select * from t.origin").await;
+    assert_eq!(lines.lines().count(), 6);
     warehouse
-        .load("t.again", "format=json", lines.join("\n") + "\n")
+        .load("t.again", "format=json", lines)
         .await
         .expect("what we wrote, we can read");
 
@@ -340,7 +430,7 @@ async fn what_is_written_as_json_lines_can_be_loaded_as_json_lines() {
 async fn what_is_written_as_csv_can_be_loaded_as_csv() {
     let warehouse = Warehouse::start().await;
     warehouse.dataset("t").await;
-    let rows = batch(flat());
+    let rows = everything();
     warehouse
         .load("t.origin", "format=arrow", to_arrow(&rows))
         .await
@@ -356,6 +446,39 @@ async fn what_is_written_as_csv_can_be_loaded_as_csv() {
         .expect("what we wrote, we can read");
 
     assert_holds(&warehouse, "t.again", &rows).await;
+}
+
+/// The rows of a query as JSON lines, without the line that says how they ended.
+async fn json_lines(warehouse: &Warehouse, sql: &str) -> String {
+    let text = warehouse.fetch_text(sql, JSON_LINES).await;
+    let (rows, _) = text.split_once("{\"$end\":").expect("the last line is the end");
+    rows.to_owned()
+}
+
+#[tokio::test]
+async fn a_csv_of_one_column_keeps_its_nulls() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("t").await;
+    warehouse.load_csv("t.origin", "id,s\n1,\n2,\"\"\n3,x\n4,\n").await;
+
+    let text = warehouse
+        .fetch_text("select s from t.origin order by id", "text/csv")
+        .await;
+    warehouse.load_csv("t.again", text.clone()).await;
+    warehouse
+        .load(
+            "t.headless",
+            "format=csv&header=false&schema=s%20VARCHAR",
+            text[2..].to_owned(),
+        )
+        .await
+        .expect("what we wrote, we can read");
+
+    assert_eq!(text, "s\n\n\"\"\nx\n\n");
+    for table in ["t.again", "t.headless"] {
+        let counts = format!("select count(*), count(s), count(*) filter (where s = '') from {table}");
+        assert_eq!(warehouse.sql(&counts).await, json!([[4, 2, 1]]), "{table}");
+    }
 }
 
 #[tokio::test]
@@ -413,7 +536,36 @@ async fn json_spells_extremes_as_the_contract_says() {
     );
     assert_eq!(rows.rows[2][2], "-Infinity");
     assert_eq!(rows.rows[4][1], "Infinity");
-    assert!(rows.rows[3].iter().take(9).all(serde_json::Value::is_null));
+    assert!(rows.rows[3].iter().take(9).all(Value::is_null));
+}
+
+#[tokio::test]
+async fn json_spells_what_is_inside_of_values_as_the_contract_says() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("t").await;
+    warehouse
+        .load("t.all", "format=arrow", to_arrow(&everything()))
+        .await
+        .expect("types that a table can hold");
+
+    let rows = warehouse
+        .sql("select nested, lists, blobs, pairs from t.all order by id")
+        .await;
+
+    let expected = vec![
+        json!([{ "inner": { "n": 1, "t": "a" }, "flag": true }, [[1], null, []], [""], { "a": 1, "": null }]),
+        json!([{ "inner": { "n": null, "t": "" }, "flag": null }, [], [], {}]),
+        json!([{ "inner": { "n": 3, "t": null }, "flag": false }, null, null, null]),
+        json!([null, [[null, -1]], [null, "AP/+"], { "é \"": i64::MIN }]),
+        json!([{ "inner": null, "flag": null }, [null], ["PQ=="], { "NULL": -1 }]),
+        json!([
+            { "inner": { "n": 6, "t": "é" }, "flag": true },
+            [[], [i64::MIN, i64::MAX]],
+            ["Cg==", "dGV4dA=="],
+            { "k": 0 },
+        ]),
+    ];
+    assert_eq!(rows, Value::Array(expected));
 }
 
 #[tokio::test]
@@ -448,6 +600,41 @@ async fn a_table_without_rows_survives_every_format() {
     for table in ["t.arrow", "t.parquet"] {
         assert_holds(&warehouse, table, &none).await;
     }
+}
+
+#[tokio::test]
+async fn no_rows_survive_csv_and_json_lines() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("t").await;
+    let none = everything().slice(0, 0);
+    warehouse
+        .load("t.origin", "format=arrow", to_arrow(&none))
+        .await
+        .expect("no rows are rows");
+
+    let csv = warehouse.fetch_text("select * from t.origin", "text/csv").await;
+    let lines = json_lines(&warehouse, "select * from t.origin").await;
+    for (format, text) in [("csv", csv.clone()), ("json", lines)] {
+        let table = format!("t.{format}");
+        warehouse
+            .sql(&format!("create table {table} as select * from t.origin"))
+            .await;
+        let load = warehouse
+            .load(&table, &format!("format={format}"), text)
+            .await
+            .expect("no rows are rows");
+
+        assert_eq!(load["usage"]["rows_written"], 0, "{format}");
+        assert_holds(&warehouse, &table, &none).await;
+    }
+
+    // A header is enough for a new table to have columns, though it does not tell their types.
+    warehouse.load_csv("t.fresh", csv).await;
+    let fresh = warehouse.sql("select * from t.fresh").await;
+    let schema = none.schema();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(fresh, json!([]));
+    assert_eq!(fresh.names(), names);
 }
 
 #[tokio::test]

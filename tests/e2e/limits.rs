@@ -5,10 +5,10 @@
 //! is answered as if nothing were happening. A worker may die of it; that is what workers are for.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{ApiError, Caller, Warehouse, shop};
 
@@ -20,10 +20,11 @@ const GRACE: Duration = Duration::from_secs(2);
 const NEIGHBOURS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Errors that a statement may end in. `internal` and `unavailable` are not among them: they would say that we broke.
-const TYPED: [&str; 11] = [
+const TYPED: [&str; 12] = [
     "invalid_sql",
     "invalid_request",
     "unknown_column",
+    "unknown_function",
     "too_complex",
     "too_large",
     "timeout",
@@ -59,6 +60,16 @@ fn nested_subqueries(depth: usize) -> String {
     sql
 }
 
+/// A query of 900 tables with a name, which each of so many others reads.
+fn named_and_read(count: usize) -> String {
+    let tables: Vec<String> = (0..900).map(|n| format!("(select 1 from t{n})")).collect();
+    let mut sql = format!("with c as (select {})", tables.join(", "));
+    for n in 0..count {
+        sql.push_str(&format!(", d{n} as (select 1 from c)"));
+    }
+    format!("{sql} select * from d0")
+}
+
 /// Columns enough to make a cross join of joins expensive to order.
 fn joins(count: usize) -> String {
     let mut sql = "select count(*) from shop.sales t0".to_owned();
@@ -83,14 +94,34 @@ fn corpus() -> Vec<(&'static str, String)> {
         ("1,000 subqueries in each other", nested_subqueries(1_000)),
         ("20,000 concatenations", repeated("select 'a'", "||'a'", 20_000, "")),
         ("50,000 lists in each other", format!("select {}1{}", "[".repeat(50_000), "]".repeat(50_000))),
+        ("131,000 explains", repeated("", "explain ", 131_000, "select 1")),
+        ("100,000 types in each other", format!("select cast(1 as {}int{})", "nullable(".repeat(100_000), ")".repeat(100_000))),
+        ("100,000 types in angle brackets", format!("select cast(1 as {}int{})", "array<".repeat(100_000), ">".repeat(100_000))),
+        ("500,000 brackets of a type", repeated("select cast(1 as int", "[]", 500_000, ")")),
+        ("110,000 intervals", repeated("select ", "interval ", 110_000, "'1 day'")),
+        ("50,000 terms of is distinct from", repeated("select 1", " is distinct from 1", 50_000, "")),
+        ("30,000 cases added up", repeated("select case when 1 then 1 end", " + case when 1 then 1 end", 30_000, "")),
+        ("25,000 keywords as names", repeated("select 1", " + from + where + select + join", 25_000, "")),
+        ("40 chains in each other", format!("select {}1{}", "(".repeat(40), format!("{})", " + 1".repeat(900)).repeat(40))),
+        // What the parser tries twice at each level: its time.
+        ("40 casts in each other", format!("select {}1{}", "cast(".repeat(40), ")".repeat(40))),
+        ("40 cases in each other", format!("select {}1{}", "case(".repeat(40), ")".repeat(40))),
+        ("40 extracts in each other", format!("select {}1{}", "extract(".repeat(40), ")".repeat(40))),
+        ("40 casts around half a megabyte", format!("select {}'{}'{}", "cast(".repeat(40), "x".repeat(500_000), ")".repeat(40))),
+        ("40 brackets in from, twice each", repeated("select * from ", "((select * from ", 20, "t t t t")),
+        ("half a megabyte of spaces in a cast", format!("select {}{}1", "cast(".repeat(40), " ".repeat(500_000))),
         // Wide and doubling statements: the planner's time.
-        ("250 terms of +", repeated("select 1", "+1", 250, "")),
+        ("250 terms of +", repeated("select 1", "+1", 249, "")),
+        ("500 terms of +", repeated("select 1", "+1", 499, "")),
+        ("1,000 terms of +", repeated("select 1", "+1", 999, "")),
         ("2,000 terms of +", repeated("select 1", "+1", 2_000, "")),
         ("union all of 800", repeated("select 1", " union all select 1", 800, "")),
         ("union all of 2,000", repeated("select 1", " union all select 1", 2_000, "")),
         ("names for queries, doubled 12 times", doubling(12)),
         ("names for queries, doubled 22 times", doubling(22)),
         ("names for queries, doubled 60 times", doubling(60)),
+        ("30,000 names for queries that read one of 900 tables", named_and_read(30_000)),
+        ("a join of 2,000 by commas", repeated("select count(*) from (select 1) a", ", (select 1) b", 2_000, "")),
         ("a list of 200,000 values", format!("select count(*) from shop.sales where pieces in ({})", list(200_000))),
         ("a join of 60 tables", joins(60)),
         ("10,000 columns", format!("select {}", (0..10_000).map(|n| format!("{n} as c{n}")).collect::<Vec<_>>().join(","))),
@@ -136,7 +167,7 @@ async fn no_statement_hurts_the_gateway_or_a_neighbour() {
     let neighbour = warehouse.project("neighbour").await;
     neighbour.sql("select 1").await;
     let gateway = warehouse.pid();
-    let over = AtomicBool::new(false);
+    let (over, is_over) = watch::channel(false);
 
     let attack = async {
         let mut broken = Vec::new();
@@ -157,10 +188,14 @@ async fn no_statement_hurts_the_gateway_or_a_neighbour() {
                 Ok(_) => {}
             }
         }
-        over.store(true, Ordering::SeqCst);
+        over.send_replace(true);
         broken
     };
-    let (broken, slowest, ()) = tokio::join!(attack, ask_until(&neighbour, &over), watch(&warehouse, &over));
+    let (broken, slowest, ()) = tokio::join!(
+        attack,
+        ask_until(&neighbour, is_over.clone()),
+        look_until(&warehouse, is_over)
+    );
 
     println!("the neighbour waited at most {slowest:?}");
     assert!(broken.is_empty(), "{broken:#?}");
@@ -187,23 +222,29 @@ fn outcome(answer: &Result<Result<crate::Rows, ApiError>, tokio::time::error::El
 }
 
 /// Asks `select 1` until the attack is over, and gives the longest that it took.
-async fn ask_until(neighbour: &Caller, over: &AtomicBool) -> Duration {
+async fn ask_until(neighbour: &Caller, mut over: watch::Receiver<bool>) -> Duration {
     let mut slowest = Duration::ZERO;
-    while !over.load(Ordering::SeqCst) {
+    while !is_over_within(&mut over, Duration::from_millis(50)).await {
         let started = Instant::now();
         let rows = neighbour.try_sql("select 1").await;
         slowest = slowest.max(started.elapsed());
         assert_eq!(rows.expect("a neighbour is answered"), json!([[1]]));
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     slowest
 }
 
-async fn watch(warehouse: &Warehouse, over: &AtomicBool) {
-    while !over.load(Ordering::SeqCst) {
+/// Looks whether the gateway is well until the attack is over.
+async fn look_until(warehouse: &Warehouse, mut over: watch::Receiver<bool>) {
+    while !is_over_within(&mut over, Duration::from_millis(200)).await {
         assert_eq!(warehouse.page("/healthz").await.0, 200);
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Waits for the end of the attack, but not longer than this.
+async fn is_over_within(over: &mut watch::Receiver<bool>, patience: Duration) -> bool {
+    tokio::time::timeout(patience, over.wait_for(|over| *over))
+        .await
+        .is_ok()
 }
 
 #[tokio::test]
@@ -218,17 +259,33 @@ async fn a_worker_that_dies_costs_time_and_not_the_answer() {
 
 #[tokio::test]
 async fn a_sort_that_does_not_fit_in_memory_goes_to_disk() {
-    let warehouse = Warehouse::start().await;
-    // About 1.6 GB of rows, sorted in whatever a worker is given by default or less.
-    let sql = "select count(*), max(r) from (select row_number() over (order by k desc, value) as r from \
-        (select value, lpad(cast((value * 7919) % 10000019 as varchar), 60, 'x') as k from generate_series(1, 12000000)))";
+    // Rows of about 350 MB, sorted by one thread in a third of that.
+    let warehouse = Warehouse::start_with("[workers]\nmemory_mib = 128\n").await;
+    let rows =
+        "select value, lpad(cast((value * 7919) % 10000019 as varchar), 60, 'x') as k from generate_series(1, 4000000)";
+    let sorted = format!("select row_number() over (order by k desc, value) as r from ({rows})");
+    let ask = async |sql: String| {
+        let settings = json!({ "datafusion.execution.target_partitions": "1" });
+        warehouse
+            .ask(json!({ "sql": sql, "settings": settings, "timeout_ms": 300_000 }))
+            .await
+            .expect("what does not fit in memory fits on the disk")
+    };
 
-    let answer = warehouse.ask(json!({ "sql": sql, "timeout_ms": 300_000 })).await;
+    let answer = ask(format!("select count(*), max(r) from ({sorted})")).await;
+    let plan = ask(format!("explain analyze {sorted}")).await;
 
-    match answer {
-        Ok(rows) => assert_eq!(rows, json!([[12_000_000, 12_000_000]])),
-        Err(error) => assert_eq!(error.code, "out_of_memory", "{error}"),
-    }
+    assert_eq!(answer, json!([[4_000_000, 4_000_000]]));
+    let plan: Vec<&str> = plan.rows.iter().flatten().filter_map(Value::as_str).collect();
+    let sort = plan
+        .iter()
+        .flat_map(|text| text.lines())
+        .find(|line| line.contains("SortExec"));
+    let sort = sort.expect("the plan sorts");
+    assert!(
+        sort.contains("spill_count=") && !sort.contains("spill_count=0"),
+        "{sort}"
+    );
 }
 
 #[tokio::test]
@@ -278,4 +335,45 @@ async fn more_callers_than_places_wait_or_are_told_to_come_back() {
         }
     }
     assert_eq!(warehouse.sql("select 1").await, json!([[1]]));
+}
+
+#[tokio::test]
+async fn a_setting_cannot_change_how_the_text_is_read() {
+    let warehouse = Warehouse::start().await;
+
+    for (name, value) in [
+        ("datafusion.sql_parser.dialect", "postgres"),
+        ("datafusion.sql_parser.enable_ident_normalization", "false"),
+        ("datafusion.sql_parser.recursion_limit", "1000"),
+        ("DATAFUSION.SQL_PARSER.DIALECT", "mysql"),
+    ] {
+        let error = warehouse
+            .ask(json!({ "sql": "select 1", "settings": { name: value } }))
+            .await
+            .expect_err(name);
+        assert_eq!(error.code, "not_allowed", "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_counts_something_counts_from_one() {
+    let warehouse = Warehouse::start().await;
+
+    for name in [
+        "datafusion.execution.batch_size",
+        "datafusion.execution.target_partitions",
+    ] {
+        for value in ["0", "65537"] {
+            let error = warehouse
+                .ask(json!({ "sql": "select 1", "settings": { name: value } }))
+                .await
+                .expect_err(name);
+            assert_eq!(error.code, "not_allowed", "{name}: {error}");
+            assert!(error.message.contains(name), "{error}");
+        }
+        let rows = warehouse
+            .ask(json!({ "sql": "select 1", "settings": { name: "1" } }))
+            .await;
+        assert_eq!(rows.expect("one is enough"), json!([[1]]));
+    }
 }

@@ -315,6 +315,47 @@ async fn a_load_into_nowhere_is_refused() {
 }
 
 #[tokio::test]
+async fn a_load_that_cannot_be_recorded_is_refused_before_its_file_arrives() {
+    let warehouse = shop().await;
+    let long = "x".repeat(300);
+
+    for options in [
+        format!("format=csv&labels=team:{long}"),
+        format!("format=csv&request_id={long}"),
+        "format=csv&request_id=a%00b".to_owned(),
+        "format=csv&labels=team".to_owned(),
+    ] {
+        // A file that never comes.
+        let file = reqwest::Body::wrap_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let error = warehouse
+            .load("shop.sales", &options, file)
+            .await
+            .expect_err("such a label or request id is not kept");
+
+        assert_eq!((error.status, error.code.as_str()), (400, "invalid_request"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_dataset_tells_how_much_was_loaded_into_it() {
+    let warehouse = shop().await;
+    warehouse.load_csv("shop.more", SALES).await;
+    warehouse
+        .sql("create view shop.apples as select * from shop.sales where product = 'apple'")
+        .await;
+
+    let dataset = warehouse.get("/v1/datasets/shop").await.expect("the dataset is there");
+
+    assert_eq!(dataset["name"], "shop");
+    assert_eq!(dataset["tables"], 2);
+    assert_eq!(dataset["views"], 1);
+    assert!(
+        dataset["created_at"].as_str().is_some_and(|text| text.ends_with('Z')),
+        "{dataset}"
+    );
+}
+
+#[tokio::test]
 async fn one_load_is_one_version_and_is_charged_once() {
     let warehouse = shop().await;
 

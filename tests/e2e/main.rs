@@ -1,9 +1,12 @@
 //! What a user sees: every promise of the HTTP contract, made to a real server.
 //!
-//! One file per resource. The names of the tests, read in order, are the specification.
+//! One file per resource, and one for the commands that speak it. The names of the tests, read in order, are the
+//! specification.
 
 mod bills;
+mod cli;
 mod diagnostics;
+mod errors;
 mod exports;
 mod formats;
 mod limits;
@@ -14,6 +17,7 @@ mod sql;
 mod statements;
 mod tables;
 mod tpch;
+mod values;
 
 #[path = "../harness/mod.rs"]
 #[expect(dead_code, reason = "the harness serves all suites, and this one needs a part of it")]
@@ -22,6 +26,7 @@ mod harness;
 use harness::answers::{ApiError, Rows};
 use harness::caller::Caller;
 use harness::process::is_alive;
+use harness::wire::Wire;
 use harness::{Warehouse, eventually};
 
 /// A small shop, used wherever the rows themselves do not matter.

@@ -217,6 +217,40 @@ async fn two_projects_may_use_the_same_names() {
 }
 
 #[tokio::test]
+async fn a_query_with_a_name_hides_the_table_of_that_name_and_only_where_it_is_known() {
+    let warehouse = shop().await;
+    let ask = async |sql: &str| {
+        let rows = warehouse.ask(json!({ "sql": sql, "dataset": "shop" })).await;
+        rows.unwrap_or_else(|error| panic!("{sql}\n  {error}"))
+    };
+
+    let itself = ask("with sales as (select count(*) as n from sales) select n from sales").await;
+    let inner =
+        ask("select n, (select count(*) from sales) from (with sales as (select 1 as n) select n from sales)").await;
+    let later = ask(
+        "with recursive early as (select count(*) as n from shop.sales), sales as (select 1 as n) \
+         select early.n as early, sales.n as later from early, sales",
+    )
+    .await;
+
+    assert_eq!(itself, json!([[4]]));
+    assert_eq!(inner, json!([[1, 4]]));
+    assert_eq!(later, json!([[4, 1]]));
+}
+
+#[tokio::test]
+async fn a_query_with_a_name_that_nobody_reads_may_read_a_table() {
+    let warehouse = shop().await;
+
+    assert_eq!(
+        warehouse
+            .sql("with unused as (select * from shop.sales) select 1")
+            .await,
+        json!([[1]])
+    );
+}
+
+#[tokio::test]
 async fn a_name_that_could_be_a_path_is_refused() {
     let warehouse = shop().await;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::{Warehouse, eventually, shop};
@@ -203,6 +203,79 @@ async fn a_page_is_given_in_every_format() {
 }
 
 #[tokio::test]
+async fn a_page_has_at_least_one_row_and_at_most_a_hundred_thousand() {
+    let warehouse = Warehouse::start().await;
+    let sql = "select value as n from generate_series(1, 100005) order by n";
+    let query = warehouse.query(json!({ "sql": sql })).await.expect("the query runs");
+    let path = format!("/v1/queries/{}/results", id_of(&query));
+
+    let none = warehouse
+        .get(&format!("{path}?max_rows=0"))
+        .await
+        .expect_err("a page of no rows");
+    let page = warehouse
+        .get(&format!("{path}?max_rows=1000000"))
+        .await
+        .expect("the results are there");
+    let csv = warehouse
+        .request(Method::GET, &format!("{path}?max_rows=1000000"))
+        .header("accept", "text/csv")
+        .send()
+        .await
+        .expect("the gateway answers");
+
+    assert_eq!((none.status, none.code.as_str()), (400, "invalid_request"));
+    assert!(none.message.contains("max_rows"), "{none}");
+    assert_eq!(page["rows"].as_array().map(Vec::len), Some(100_000));
+    assert_eq!(page["next_start_row"], 100_000);
+    assert_eq!(page["total_rows"], 100_005);
+    let header = |name: &str| csv.headers().get(name).and_then(|value| value.to_str().ok());
+    assert_eq!(header("wasmhouse-next-row"), Some("100000"));
+    assert_eq!(header("wasmhouse-total-rows"), Some("100005"));
+}
+
+/// Whether the answer looks like success from its first byte to its last.
+async fn is_whole(request: RequestBuilder) -> bool {
+    match request.send().await {
+        Ok(response) if response.status().is_success() => response.text().await.is_ok(),
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn rows_that_have_vanished_are_never_a_short_success() {
+    let warehouse = Warehouse::start_with("queries.results_inline_kib = 0\n").await;
+    let body = json!({ "sql": "select value as n from generate_series(1, 300000) order by n", "request_id": "gone" });
+    let id = id_of(&warehouse.query(body.clone()).await.expect("the query runs"));
+    let formats = ["application/json", "application/x-ndjson", "text/csv"];
+    let page = |format: &str| {
+        let path = format!("/v1/queries/{id}/results?start_row=1000&max_rows=1000");
+        warehouse.request(Method::GET, &path).header("accept", format)
+    };
+    let again = |format: &str| {
+        let request = warehouse.request(Method::POST, "/v1/sql").header("accept", format);
+        request.json(&body)
+    };
+    for format in formats {
+        assert!(
+            is_whole(page(format)).await && is_whole(again(format)).await,
+            "{format}"
+        );
+    }
+
+    let objects = warehouse.files_in_bucket("results", "*");
+    assert!(!objects.is_empty(), "the rows are in the bucket");
+    for object in objects {
+        std::fs::remove_file(object).expect("the bucket is a folder of ours");
+    }
+
+    for format in formats {
+        assert!(!is_whole(page(format)).await, "a page as {format}");
+        assert!(!is_whole(again(format)).await, "all rows as {format}");
+    }
+}
+
+#[tokio::test]
 async fn results_outlive_the_gateway() {
     let mut warehouse = Warehouse::start().await;
     let sql = "select value as n from generate_series(1, 50000) order by n";
@@ -353,6 +426,23 @@ async fn a_long_list_of_queries_is_read_page_by_page() {
     unique.sort();
     unique.dedup();
     assert_eq!((seen.len(), unique.len()), (7, 7));
+}
+
+#[tokio::test]
+async fn a_list_shows_the_beginning_of_a_long_statement() {
+    let warehouse = Warehouse::start().await;
+    let sql = format!("select '{}' as text", "ü".repeat(3_000));
+    let id = warehouse.sql(&sql).await.query_id();
+
+    let page = warehouse.get("/v1/queries").await.expect("a page");
+    let query = warehouse
+        .get(&format!("/v1/queries/{id}"))
+        .await
+        .expect("the query is there");
+
+    let beginning: String = sql.chars().take(2_000).collect();
+    assert_eq!(page["queries"][0]["sql"], beginning);
+    assert_eq!(query["sql"], sql);
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::{ApiError, Warehouse, shop};
 
@@ -190,6 +192,119 @@ async fn a_failure_after_the_first_byte_never_looks_like_success() {
             assert_eq!(error.code, "execution_failed", "{error}");
         }
     }
+}
+
+/// What the gateway says to a request that begins with this line, to the last byte.
+async fn answer_to(warehouse: &Warehouse, line: &str, body: &str) -> String {
+    let url = warehouse.url("");
+    let address = url
+        .strip_prefix("http://")
+        .expect("the server speaks plain HTTP on loopback");
+    let mut connection = TcpStream::connect(address).await.expect("the gateway listens");
+    let request = format!(
+        "{line}\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{body}",
+        warehouse.key(),
+        body.len()
+    );
+    connection
+        .write_all(request.as_bytes())
+        .await
+        .expect("the gateway reads");
+    let mut answer = Vec::new();
+    // A connection that was reset has still given us the bytes before that.
+    let _ = connection.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_protocol_that_cannot_tell_a_cut_answer_gets_no_rows() {
+    let warehouse = Warehouse::start().await;
+    let id = warehouse.sql("select 1").await.query_id();
+
+    let rows = answer_to(&warehouse, "POST /v1/sql HTTP/1.0", "select 1").await;
+    let page = answer_to(&warehouse, &format!("GET /v1/queries/{id}/results HTTP/1.0"), "").await;
+    let query = answer_to(&warehouse, &format!("GET /v1/queries/{id} HTTP/1.0"), "").await;
+
+    for refused in [rows, page] {
+        let status = refused.lines().next().unwrap_or_default();
+        assert!(status.contains(" 505"), "{refused}");
+        assert!(refused.contains("\"invalid_request\""), "{refused}");
+        assert!(refused.contains("use HTTP/1.1"), "{refused}");
+    }
+    let status = query.lines().next().unwrap_or_default();
+    assert!(status.contains(" 200"), "{query}");
+}
+
+#[tokio::test]
+async fn options_in_the_address_hold_for_a_statement_in_json() {
+    let warehouse = shop().await;
+    let insert = json!({ "sql": "insert into shop.sales values (date '2026-02-01', 'fig', 1, 1)" });
+    let sum = json!({ "sql": "select sum(pieces) from shop.sales" });
+
+    let dry = warehouse
+        .post("/v1/sql?dry_run=true", insert)
+        .await
+        .expect("a dry run has no rows");
+    let capped = warehouse
+        .post("/v1/sql?max_bytes=1", sum)
+        .await
+        .expect_err("the sum reads more than a byte");
+    let unknown = warehouse
+        .post("/v1/sql?colour=red", json!({ "sql": "select 1" }))
+        .await
+        .expect_err("there is no such option");
+
+    assert_eq!(dry["dry_run"], true);
+    assert_eq!(capped.code, "over_budget");
+    assert_eq!((unknown.status, unknown.code.as_str()), (400, "invalid_request"));
+    assert_eq!(warehouse.sql("select count(*) from shop.sales").await, json!([[4]]));
+}
+
+#[tokio::test]
+async fn an_option_that_is_said_twice_is_said_the_same() {
+    let warehouse = shop().await;
+
+    for (address, body, option) in [
+        (
+            "dry_run=true",
+            json!({ "sql": "select 1", "dry_run": false }),
+            "dry_run",
+        ),
+        ("max_bytes=1", json!({ "sql": "select 1", "max_bytes": 2 }), "max_bytes"),
+        (
+            "timeout_ms=1000",
+            json!({ "sql": "select 1", "timeout_ms": 2000 }),
+            "timeout_ms",
+        ),
+        (
+            "dataset=shop",
+            json!({ "sql": "select 1", "dataset": "main" }),
+            "dataset",
+        ),
+        (
+            "labels=team:red",
+            json!({ "sql": "select 1", "labels": { "team": "blue" } }),
+            "labels",
+        ),
+    ] {
+        let error = warehouse
+            .post(&format!("/v1/sql?{address}"), body)
+            .await
+            .expect_err(option);
+
+        assert_eq!(
+            (error.status, error.code.as_str()),
+            (400, "invalid_request"),
+            "{option}"
+        );
+        assert!(error.message.contains(option), "{error}");
+    }
+    let same = json!({ "sql": "select count(*) from sales", "dataset": "shop", "dry_run": true });
+    let dry = warehouse
+        .post("/v1/sql?dry_run=true&dataset=shop", same)
+        .await
+        .expect("both say the same");
+    assert_eq!(dry["dry_run"], true);
 }
 
 #[tokio::test]

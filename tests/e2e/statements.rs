@@ -182,6 +182,22 @@ async fn a_view_is_a_query_with_a_name() {
 }
 
 #[tokio::test]
+async fn a_view_that_would_keep_a_parameter_is_refused() {
+    let warehouse = shop().await;
+
+    for parameter in ["$1", "$least", "?"] {
+        let error = warehouse
+            .refused(&format!(
+                "create view shop.v as\nselect * from shop.sales where pieces > {parameter}"
+            ))
+            .await;
+        assert_eq!(error.code, "not_supported", "{parameter}: {error}");
+        assert_eq!((error.line, error.column), (Some(2), Some(41)), "{parameter}: {error}");
+    }
+    assert_eq!(warehouse.refused("select * from shop.v").await.code, "unknown_table");
+}
+
+#[tokio::test]
 async fn a_view_that_would_mean_itself_is_refused() {
     let warehouse = shop().await;
     warehouse.sql("create view shop.a as select 1 as x").await;
@@ -257,6 +273,53 @@ async fn the_information_schema_knows_tables_and_columns() {
 }
 
 #[tokio::test]
+async fn the_schemas_are_listed_by_the_information_schema() {
+    let warehouse = shop().await;
+
+    let schemas = warehouse
+        .sql("select schema_name from information_schema.schemata order by schema_name")
+        .await;
+
+    assert_eq!(schemas, json!([["shop"]]));
+    for sql in ["show schemas", "show databases"] {
+        let error = warehouse.refused(sql).await;
+        assert_eq!(error.code, "not_supported", "{sql}\n  {error}");
+        assert!(
+            error.message.contains("information_schema.schemata"),
+            "{sql}\n  {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn settings_are_shown_without_what_the_machine_is_like() {
+    let warehouse = Warehouse::start().await;
+    let data = warehouse.data().to_string_lossy().into_owned();
+
+    let all = warehouse.sql("show all").await;
+    let one = warehouse.sql("show datafusion.execution.batch_size").await;
+    let information_schema = warehouse.sql("show datafusion.catalog.information_schema").await;
+    let of_the_machine = warehouse
+        .sql("select name from information_schema.df_settings where name like 'datafusion.runtime%' or value like '/%'")
+        .await;
+    let folder = warehouse.refused("show datafusion.runtime.temp_directory").await;
+
+    let shown = format!("{:?}", all.rows);
+    assert!(shown.contains("datafusion.execution.batch_size"), "{shown}");
+    assert!(
+        !shown.contains(&data) && !shown.contains("datafusion.runtime"),
+        "{shown}"
+    );
+    assert_eq!(one, json!([["datafusion.execution.batch_size", "8192"]]));
+    assert_eq!(
+        information_schema,
+        json!([["datafusion.catalog.information_schema", "true"]])
+    );
+    assert_eq!(of_the_machine, json!([]));
+    assert_eq!(folder.code, "not_allowed", "{folder}");
+}
+
+#[tokio::test]
 async fn explain_shows_a_plan_and_reads_nothing() {
     let warehouse = shop().await;
 
@@ -320,6 +383,59 @@ async fn statements_outside_the_rights_of_a_query_are_refused_by_name() {
         assert!(error.message.to_uppercase().contains(name), "{sql}\n  {error}");
     }
     assert!(!outside.exists());
+}
+
+#[tokio::test]
+async fn a_statement_that_would_replace_rows_is_refused_and_changes_nothing() {
+    let warehouse = shop().await;
+
+    for sql in [
+        "replace into shop.sales (product, pieces) values ('fig', 1)",
+        "insert or replace into shop.sales (product, pieces) values ('fig', 1)",
+        "insert or ignore into shop.sales (product, pieces) values ('fig', 1)",
+    ] {
+        let error = warehouse.refused(sql).await;
+        assert_eq!(error.code, "not_supported", "{sql}\n  {error}");
+        assert!(error.message.contains("insert into"), "{sql}\n  {error}");
+    }
+    assert_eq!(warehouse.sql("select sum(pieces) from shop.sales").await, json!([[9]]));
+}
+
+#[tokio::test]
+async fn json_in_a_column_is_read_with_functions_and_arrows() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema shop").await;
+    warehouse
+        .sql("create table shop.events (id bigint, body varchar)")
+        .await;
+    warehouse
+        .sql(
+            r#"insert into shop.events values
+                (1, '{"name": "box", "size": {"width": 7}, "tags": ["a", "b"]}'),
+                (2, '{"name": "bag", "size": {}}'),
+                (3, null)"#,
+        )
+        .await;
+
+    let functions = warehouse
+        .sql(
+            "select id, json_get_str(body, 'name'), cast(json_get(body, 'size', 'width') as bigint), \
+             json_get_str(body, 'tags', 1) from shop.events order by id",
+        )
+        .await;
+    let arrows = warehouse
+        .sql("select id, body->>'name', body->'size'->>'width' from shop.events where (body->>'name') like 'b%' order by id")
+        .await;
+    let sums = warehouse
+        .sql("select sum(cast(body->'size'->'width' as bigint)) from shop.events")
+        .await;
+
+    assert_eq!(
+        functions,
+        json!([[1, "box", 7, "b"], [2, "bag", null, null], [3, null, null, null]])
+    );
+    assert_eq!(arrows, json!([[1, "box", "7"], [2, "bag", null]]));
+    assert_eq!(sums, json!([[7]]));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ pub(crate) mod answers;
 pub(crate) mod caller;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod wire;
 
 use std::fs;
 use std::ops::Deref;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 use caller::Caller;
 use process::{Server, children_of, kill_process};
@@ -121,6 +123,27 @@ impl Warehouse {
             .output()
             .await
             .expect("the binary was built for this test")
+    }
+
+    /// Runs `wasmhouse` like [`Warehouse::command`], and feeds it this text through a pipe.
+    pub(crate) async fn command_fed(&self, arguments: &[&str], text: &str) -> std::process::Output {
+        let mut child = process::wasmhouse()
+            .args(arguments)
+            .arg("--data")
+            .arg(self.data.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary was built for this test");
+        let mut pipe = child.stdin.take().expect("standard input is a pipe");
+        let feed = async move {
+            // A command that has ended early does not read the rest.
+            let _ = pipe.write_all(text.as_bytes()).await;
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), feed);
+        output.expect("the child is ours to wait for")
     }
 
     /// The process id of the gateway.

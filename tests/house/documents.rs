@@ -148,6 +148,67 @@ fn the_http_contract_describes_every_operation() {
 }
 
 #[test]
+fn the_codes_of_the_readme_are_those_that_an_answer_can_have() {
+    let readme = read("README.md");
+    let listed = between(section(&readme, "## HTTP"), "Codes are stable:", ".");
+    let listed = sorted(quoted(listed));
+    let mapped = read("gateway/src/http/error.rs");
+    let mapped = sorted(said(between(&mapped, "fn status_of(", "\n}\n")));
+
+    let ours = read("gateway/src/error.rs");
+    let of_statements = read("compute/src/error.rs");
+    let mut sent: Vec<String> = between(&of_statements, "pub enum Code {", "\n}\n")
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','))
+        .map(snake_case)
+        .collect();
+    sent.extend(said(between(&ours, "fn for_record", "\n    }\n")).map(str::to_owned));
+    // The one that upkeep gives to a query whose gateway is gone.
+    sent.push("lost".to_owned());
+    let sent = sorted(sent.iter().map(String::as_str));
+
+    assert_eq!(
+        listed, mapped,
+        "README.md and gateway/src/http/error.rs know different codes"
+    );
+    assert_eq!(
+        sent, mapped,
+        "gateway/src/http/error.rs knows other codes than can be sent"
+    );
+}
+
+/// The part of a text that follows `from`, up to `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, rest) = text
+        .split_once(from)
+        .unwrap_or_else(|| panic!("{from:?} is not there any more"));
+    rest.split(to).next().unwrap_or(rest)
+}
+
+/// What stands between quotation marks in Rust.
+fn said(source: &str) -> impl Iterator<Item = &str> {
+    source.split('"').skip(1).step_by(2)
+}
+
+fn sorted<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut words: Vec<&str> = words.into_iter().collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+fn snake_case(name: &str) -> String {
+    let mut word = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !word.is_empty() {
+            word.push('_');
+        }
+        word.push(letter.to_ascii_lowercase());
+    }
+    word
+}
+
+#[test]
 fn the_documented_settings_are_the_defaults() {
     let documented: toml::Table = read("deploy/wasmhouse.toml")
         .parse()

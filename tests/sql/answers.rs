@@ -10,24 +10,46 @@ use arrow::datatypes::{
 use arrow::util::display::{ArrayFormatter, DurationFormat, FormatOptions};
 use bigdecimal::BigDecimal;
 
+/// Digits behind the point of a float.
+pub(crate) const FLOAT_DIGITS: i64 = 12;
+
+/// The same of a double in the files for Spark.
+pub(crate) const SPARK_DIGITS: i64 = 15;
+
 /// What a record gives.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     /// A letter for each column.
     pub(crate) types: String,
+    /// The same, where decimals without a fraction are whole numbers.
+    pub(crate) whole: String,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
-pub(crate) fn convert(schema: &Schema, batches: &[RecordBatch]) -> Answer {
+impl Answer {
+    /// The answer of a statement that tells how many rows it wrote.
+    pub(crate) fn of_count(rows: u64) -> Self {
+        Self {
+            types: "I".to_owned(),
+            whole: "I".to_owned(),
+            rows: vec![vec![rows.to_string()]],
+        }
+    }
+}
+
+/// `double_digits` is how many digits behind the point a double is written with.
+pub(crate) fn convert(schema: &Schema, batches: &[RecordBatch], double_digits: i64) -> Answer {
     let types = schema.fields().iter().map(|field| letter(field.data_type())).collect();
-    let rows = batches
-        .iter()
-        .flat_map(|batch| {
-            (0..batch.num_rows()).map(move |row| batch.columns().iter().map(|column| cell(column, row)).collect())
-        })
-        .flat_map(lines_of)
-        .collect();
-    Answer { types, rows }
+    let whole = schema.fields().iter().map(|field| whole(field.data_type())).collect();
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let columns = batch.columns().iter();
+            let cells = columns.map(|column| cell(column, row, double_digits)).collect();
+            rows.extend(lines_of(cells));
+        }
+    }
+    Answer { types, whole, rows }
 }
 
 fn letter(data_type: &DataType) -> char {
@@ -42,6 +64,13 @@ fn letter(data_type: &DataType) -> char {
         Dictionary(_, values) if is_text(values) => 'T',
         data_type if is_text(data_type) => 'T',
         _ => '?',
+    }
+}
+
+fn whole(data_type: &DataType) -> char {
+    match data_type {
+        DataType::Decimal128(_, 0) => 'I',
+        _ => letter(data_type),
     }
 }
 
@@ -61,7 +90,7 @@ fn lines_of(mut row: Vec<String>) -> Vec<Vec<String>> {
     std::iter::once(row).chain(lines).collect()
 }
 
-fn cell(column: &ArrayRef, row: usize) -> String {
+fn cell(column: &ArrayRef, row: usize, double_digits: i64) -> String {
     if column.is_null(row) {
         return "NULL".to_owned();
     }
@@ -71,14 +100,17 @@ fn cell(column: &ArrayRef, row: usize) -> String {
         DataType::Float16 => float(
             f64::from(column.as_primitive::<Float16Type>().value(row)),
             column.as_primitive::<Float16Type>().value(row),
+            FLOAT_DIGITS,
         ),
         DataType::Float32 => float(
             f64::from(column.as_primitive::<Float32Type>().value(row)),
             column.as_primitive::<Float32Type>().value(row),
+            FLOAT_DIGITS,
         ),
         DataType::Float64 => float(
             column.as_primitive::<Float64Type>().value(row),
             column.as_primitive::<Float64Type>().value(row),
+            double_digits,
         ),
         DataType::Decimal32(_, scale) => decimal::<Decimal32Type>(column, row, *scale),
         DataType::Decimal64(_, scale) => decimal::<Decimal64Type>(column, row, *scale),
@@ -89,7 +121,7 @@ fn cell(column: &ArrayRef, row: usize) -> String {
         DataType::Utf8View => text(column.as_string_view().value(row)),
         DataType::Dictionary(..) => {
             let dictionary = column.as_any_dictionary();
-            cell(dictionary.values(), dictionary.normalized_keys()[row])
+            cell(dictionary.values(), dictionary.normalized_keys()[row], double_digits)
         }
         _ => formatted(column, row),
     }
@@ -103,8 +135,8 @@ fn text(value: &str) -> String {
     }
 }
 
-/// Twelve digits after the point, as many as they need; the sign of a NaN differs between machines and is not shown.
-fn float(value: f64, spelled: impl std::fmt::Display) -> String {
+/// At most so many digits behind the point; the sign of a NaN differs between machines and is not shown.
+fn float(value: f64, spelled: impl std::fmt::Display, digits: i64) -> String {
     if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {
@@ -114,7 +146,7 @@ fn float(value: f64, spelled: impl std::fmt::Display) -> String {
             "-Infinity".to_owned()
         }
     } else {
-        plain(&spelled.to_string(), 12)
+        plain(&spelled.to_string(), digits)
     }
 }
 

@@ -6,11 +6,24 @@
 //! reason.
 
 mod answers;
+mod changes;
+mod compare;
+mod copy;
 mod exclusions;
+mod exports;
+mod external;
+mod files;
+mod formats;
+mod plans;
+mod prepared;
 mod records;
+mod registered;
 mod report;
 mod runner;
 mod suite;
+mod tables;
+mod tpch;
+mod words;
 
 #[path = "../harness/mod.rs"]
 #[expect(dead_code, reason = "the harness serves all suites, and this one needs a part of it")]
@@ -21,10 +34,11 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use exclusions::{Exclusions, Missing};
+use files::Shelves;
 use harness::Warehouse;
 use report::{Outcome, Report};
-use runner::Session;
-use suite::{File, Selection};
+use runner::{Pass, SPARK, Session, is_spark};
+use suite::{File, Packages, Selection};
 
 /// Warehouses that work on the list of files at the same time.
 const LANES: usize = 2;
@@ -33,14 +47,16 @@ const LANES: usize = 2;
 async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
     let exclusions = Exclusions::read();
     let selection = Selection::from_environment();
-    let files: VecDeque<File> = suite::files()
+    let packages = Packages::read();
+    let shelves = Shelves::of(&packages);
+    let files: VecDeque<File> = suite::files(&packages)
         .into_iter()
         .filter(|file| selection.holds(&file.name))
         .collect();
     assert!(!files.is_empty(), "no file of the suite is {selection:?}");
     let queue = Mutex::new(files);
 
-    let lanes = (0..LANES).map(|_| work(&queue, &exclusions));
+    let lanes = (0..LANES).map(|_| work(&queue, &exclusions, &shelves));
     let mut report = Report::default();
     for part in futures::future::join_all(lanes).await {
         report.add(part);
@@ -56,7 +72,7 @@ async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
 }
 
 /// Takes files from the queue until there are none.
-async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions) -> Report {
+async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions, shelves: &Shelves) -> Report {
     let warehouse = Warehouse::start().await;
     let caller = warehouse.project("datafusion").await;
     let mut report = Report::default();
@@ -64,7 +80,10 @@ async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions) -> Report 
         let Some(file) = queue.lock().expect("nobody panics while taking a file").pop_front() else {
             return report;
         };
-        if let Some(reason) = exclusions.of_file(&file.name) {
+        let is_run_all_the_same = SPARK && is_spark(&file.name);
+        if let Some(reason) = exclusions.of_file(&file.name)
+            && !is_run_all_the_same
+        {
             for record in &file.records {
                 report.record(
                     &file.name,
@@ -79,7 +98,7 @@ async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions) -> Report 
         }
 
         let started = Instant::now();
-        let mut session = Session::start(&caller).await;
+        let mut session = Session::start(&caller, shelves, &file.name).await;
         let mut missing = Missing::default();
         for record in &file.records {
             let result = session.run(record).await;
@@ -91,7 +110,8 @@ async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions) -> Report 
                     reason: reason.to_owned(),
                     passes: result.is_ok(),
                 },
-                (Ok(()), None) => Outcome::Passed,
+                (Ok(Pass::Whole), None) => Outcome::Passed,
+                (Ok(Pass::LogicalPlan), None) => Outcome::PassedOnLogicalPlan,
                 (Err(failure), None) => match exclusions.of_failure(&record.sql, &failure, &missing) {
                     Some(reason) => Outcome::Excluded {
                         reason: reason.to_owned(),

@@ -1,4 +1,7 @@
-//! A caller that remembers what HTTP does not: the settings that `SET` left behind.
+//! A caller that remembers what HTTP does not: settings, prepared statements, and the files that statements wrote.
+//!
+//! What SQL says and an endpoint does goes to that endpoint: `CREATE EXTERNAL TABLE` is a load, `COPY` is an export.
+//! Everything else goes to the product as it is.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -8,9 +11,21 @@ use arrow::ipc::reader::StreamReader;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::answers::{self, Answer};
+use crate::answers::{self, Answer, FLOAT_DIGITS, SPARK_DIGITS};
+use crate::changes::Change;
+use crate::compare::{Wanted, compare};
+use crate::copy::CopyTo;
+use crate::external::External;
+use crate::files::{Files, Shelves};
+use crate::harness::answers::ApiError;
 use crate::harness::caller::Caller;
-use crate::records::{Expected, Record, Sorted};
+use crate::prepared::{Preparation, Prepared};
+use crate::records::{Expected, Record};
+use crate::registered;
+
+/// Whether the product has the functions of Apache Spark, and the setting that asks for them. When it has, the line for
+/// `spark/` in `exclusions.txt` has no meaning any more.
+pub(crate) const SPARK: bool = false;
 
 /// Where names of one part are looked up, as in DataFusion.
 const DATASET: &str = "public";
@@ -18,8 +33,19 @@ const DATASET: &str = "public";
 const TIMEOUT_MS: u64 = 20_000;
 /// Always on here, and not to be turned off.
 const ALWAYS_ON: &str = "datafusion.catalog.information_schema";
-/// What may stand for the parts of an answer that change from run to run.
-const IGNORE: &str = "<slt:ignore>";
+/// What a request calls `dataset`.
+const DEFAULT_SCHEMA: &str = "datafusion.catalog.default_schema";
+
+/// The code of what the runner cannot do, so that the product was not asked.
+pub(crate) const NOT_HERE: &str = "not_here";
+
+/// How far an answer is the one that was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    Whole,
+    /// The same but for the physical plan, which reads our Parquet files.
+    LogicalPlan,
+}
 
 /// Why a record has another answer than it should.
 #[derive(Clone, Debug)]
@@ -31,13 +57,21 @@ pub(crate) struct Failure {
 
 /// What one file does, one record after the other.
 pub(crate) struct Session<'a> {
-    caller: &'a Caller,
-    settings: BTreeMap<String, String>,
+    pub(crate) caller: &'a Caller,
+    pub(crate) files: Files,
+    pub(crate) dataset: String,
+    pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) prepared: BTreeMap<String, Prepared>,
+    /// A table has a decimal where DataFusion's has whole numbers without a sign.
+    pub(crate) whole_decimals: bool,
+    /// What `RESET` goes back to.
+    first_settings: BTreeMap<String, String>,
+    double_digits: i64,
 }
 
 impl<'a> Session<'a> {
-    /// An empty project.
-    pub(crate) async fn start(caller: &'a Caller) -> Self {
+    /// A project with nothing in it but what DataFusion's runner makes for this file.
+    pub(crate) async fn start(caller: &'a Caller, shelves: &Shelves, file: &str) -> Self {
         let datasets = caller.get("/v1/datasets").await.expect("a project lists its datasets");
         for dataset in datasets["datasets"].as_array().expect("a list") {
             let name = dataset["name"].as_str().expect("a dataset has a name");
@@ -47,209 +81,188 @@ impl<'a> Session<'a> {
                 .expect("a dataset is deleted with what is in it");
         }
         caller.dataset(DATASET).await;
+
         // The files were written for plans of four partitions.
-        let settings = BTreeMap::from([("datafusion.execution.target_partitions".to_owned(), "4".to_owned())]);
-        Self { caller, settings }
+        let mut settings = BTreeMap::from([("datafusion.execution.target_partitions".to_owned(), "4".to_owned())]);
+        if is_spark(file) {
+            settings.insert("datafusion.sql_parser.dialect".to_owned(), "spark".to_owned());
+        }
+        let session = Self {
+            caller,
+            files: Files::new(shelves),
+            dataset: DATASET.to_owned(),
+            first_settings: settings.clone(),
+            settings,
+            prepared: BTreeMap::new(),
+            whole_decimals: false,
+            double_digits: if is_spark(file) { SPARK_DIGITS } else { FLOAT_DIGITS },
+        };
+        session.register(file).await;
+        session
+    }
+
+    async fn register(&self, file: &str) {
+        let registered = registered::tables(file);
+        if let Some(dataset) = registered.dataset {
+            self.caller.dataset(dataset).await;
+        }
+        for sql in registered.statements {
+            if let Err(failure) = self.ask(&sql).await {
+                println!("{file} lacks a table: {}: {}\n    {sql}", failure.code, failure.message);
+            }
+        }
     }
 
     /// Runs a record and compares.
-    pub(crate) async fn run(&mut self, record: &Record) -> Result<(), Failure> {
-        let answer = match Change::of(&record.sql) {
-            Some(change) => self.change(change).await.map(|()| Answer::default()),
-            None => ask(self.caller, &record.sql, &self.settings).await,
-        };
+    pub(crate) async fn run(&mut self, record: &Record) -> Result<Pass, Failure> {
+        let mut answer = self.answer(&record.sql).await;
+        // An error that is expected is the product's to give.
+        let is_ours = matches!(&answer, Err(failure) if failure.code == NOT_HERE);
+        if is_ours && matches!(record.expected, Expected::Error) {
+            answer = self.ask(&record.sql).await;
+        }
         match (&record.expected, answer) {
             (Expected::Error, Err(error)) if matches!(error.code.as_str(), "internal" | "unavailable" | "broken") => {
                 Err(error)
             }
-            (Expected::Error, Err(_)) | (Expected::Ok, Ok(_)) => Ok(()),
+            (Expected::Error, Err(_)) | (Expected::Ok, Ok(_)) => Ok(Pass::Whole),
             (Expected::Error, Ok(_)) => Err(wrong("it works and should not")),
-            (Expected::Rows { types, sorted, lines }, Ok(answer)) => compare(types, *sorted, lines, answer),
+            (Expected::Rows { types, sorted, lines }, Ok(answer)) => {
+                let wanted = Wanted {
+                    types,
+                    sorted: *sorted,
+                    lines,
+                    is_plan: is_explain(&record.sql),
+                    whole_decimals: self.whole_decimals,
+                };
+                compare(wanted, answer)
+            }
             (_, Err(error)) => Err(error),
         }
     }
 
+    async fn answer(&mut self, sql: &str) -> Result<Answer, Failure> {
+        if let Some(change) = Change::of(sql) {
+            return self.change(change).await.map(|()| Answer::default());
+        }
+        if let Some(table) = External::of(sql) {
+            return self.create_external(table).await.map(|()| Answer::default());
+        }
+        if let Some(copy) = CopyTo::of(sql) {
+            let to = copy.to.clone();
+            let answer = self.copy(copy).await;
+            if answer.is_err() {
+                self.files.miss(&to);
+            }
+            return answer;
+        }
+        if let Some(preparation) = Preparation::of(sql) {
+            return self.prepare(preparation, sql).await;
+        }
+        self.ask(sql).await
+    }
+
     async fn change(&mut self, change: Change) -> Result<(), Failure> {
-        let mut settings = self.settings.clone();
-        match change {
+        let before = self.settings.clone();
+        let sql = match change {
             Change::Set(name, _) | Change::Reset(name) if name == ALWAYS_ON => return Ok(()),
-            Change::Set(name, value) => settings.insert(name, value),
-            Change::Reset(name) => settings.remove(&name),
+            Change::Set(name, value) if name == DEFAULT_SCHEMA => {
+                self.dataset = value;
+                return Ok(());
+            }
+            Change::Reset(name) if name == DEFAULT_SCHEMA => {
+                DATASET.clone_into(&mut self.dataset);
+                return Ok(());
+            }
+            Change::Set(name, value) => {
+                self.settings.insert(name, value);
+                // Whether a setting is one is said when it is used.
+                "select 1".to_owned()
+            }
+            Change::Reset(name) => {
+                match self.first_settings.get(&name) {
+                    Some(first) => self.settings.insert(name.clone(), first.clone()),
+                    None => self.settings.remove(&name),
+                };
+                format!("show {name}")
+            }
         };
-        // Whether a setting is one is said when it is used.
-        ask(self.caller, "select 1", &settings).await?;
-        self.settings = settings;
-        Ok(())
-    }
-}
-
-/// A statement about the session.
-enum Change {
-    Set(String, String),
-    Reset(String),
-}
-
-impl Change {
-    fn of(sql: &str) -> Option<Self> {
-        let sql = sql.trim().trim_end_matches(';').trim();
-        let (word, rest) = sql.split_once(char::is_whitespace)?;
-        let rest = rest.trim();
-        if word.eq_ignore_ascii_case("reset") {
-            let name = rest.to_ascii_lowercase();
-            return Some(Self::Reset(if name == "timezone" {
-                "datafusion.execution.time_zone".to_owned()
-            } else {
-                name
-            }));
+        let answer = self.ask(&sql).await;
+        if answer.is_err() {
+            self.settings = before;
         }
-        if !word.eq_ignore_ascii_case("set") {
-            return None;
-        }
-        let lower = rest.to_ascii_lowercase();
-        let zone = lower
-            .strip_prefix("time zone")
-            .or_else(|| lower.strip_prefix("timezone"));
-        let (name, value) = if let Some(value) = zone {
-            (
-                "datafusion.execution.time_zone".to_owned(),
-                &rest[rest.len() - value.len()..],
-            )
-        } else {
-            let end = rest.find(|c: char| c.is_whitespace() || c == '=')?;
-            (lower[..end].to_owned(), &rest[end..])
-        };
-        let value = value.trim();
-        let value = match value.get(..3) {
-            Some(to) if to.eq_ignore_ascii_case("to ") => &value[3..],
-            _ => value.trim_start_matches('='),
-        };
-        Some(Self::Set(name, unquoted(value.trim())))
+        answer.map(drop)
     }
-}
 
-fn unquoted(value: &str) -> String {
-    for quote in ['\'', '"'] {
-        if let Some(inner) = value.strip_prefix(quote).and_then(|value| value.strip_suffix(quote)) {
-            return inner.replace("''", "'");
-        }
+    /// One statement as it is.
+    pub(crate) async fn ask(&self, sql: &str) -> Result<Answer, Failure> {
+        self.ask_with(sql, Vec::new()).await
     }
-    value.to_owned()
-}
 
-async fn ask(caller: &Caller, sql: &str, settings: &BTreeMap<String, String>) -> Result<Answer, Failure> {
-    let body = json!({ "sql": sql, "dataset": DATASET, "settings": settings, "timeout_ms": TIMEOUT_MS });
-    let request = caller
-        .request(Method::POST, "/v1/sql")
-        .header("accept", "application/vnd.apache.arrow.stream")
-        .json(&body);
-    let response = request.send().await.map_err(|error| failure("broken", error))?;
-    let status = response.status();
-    let bytes = response.bytes().await.map_err(|error| failure("broken", error))?;
-    if !status.is_success() {
-        let error: Value = serde_json::from_slice(&bytes).map_err(|error| failure("broken", error))?;
-        let text = |name: &str| error["error"][name].as_str().unwrap_or_default().to_owned();
-        return Err(Failure {
-            code: text("code"),
-            message: text("message"),
+    /// One statement with values for its places.
+    pub(crate) async fn ask_with(&self, sql: &str, params: Vec<Value>) -> Result<Answer, Failure> {
+        let body = json!({
+            "sql": sql, "dataset": self.dataset, "settings": self.settings, "params": params, "timeout_ms": TIMEOUT_MS,
         });
-    }
+        let request = self
+            .caller
+            .request(Method::POST, "/v1/sql")
+            .header("accept", "application/vnd.apache.arrow.stream")
+            .json(&body);
+        let response = request.send().await.map_err(broken)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(broken)?;
+        if !status.is_success() {
+            let error: Value = serde_json::from_slice(&bytes).map_err(broken)?;
+            let text = |name: &str| error["error"][name].as_str().unwrap_or_default().to_owned();
+            return Err(Failure {
+                code: text("code"),
+                message: text("message"),
+            });
+        }
 
-    let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| failure("broken", error))?;
-    let schema = reader.schema();
-    let batches: Vec<RecordBatch> = reader
-        .collect::<Result<_, _>>()
-        .map_err(|error| failure("broken", error))?;
-    Ok(answers::convert(&schema, &batches))
+        let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(broken)?;
+        let schema = reader.schema();
+        let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().map_err(broken)?;
+        Ok(answers::convert(&schema, &batches, self.double_digits))
+    }
 }
 
-fn compare(types: &str, sorted: Sorted, expected: &[String], mut answer: Answer) -> Result<(), Failure> {
-    if answer.types.is_empty() && answer.rows.is_empty() {
-        // A statement that gives nothing at all.
-        return if expected.is_empty() {
-            Ok(())
-        } else {
-            Err(wrong("it gives no rows"))
-        };
-    }
-    if answer.types != types {
-        return Err(wrong(format!("columns of types {} and not {types}", answer.types)));
-    }
-    match sorted {
-        Sorted::AsGiven => {}
-        Sorted::Rows => answer.rows.sort_unstable(),
-        Sorted::Values => {
-            answer.rows = answer.rows.into_iter().flatten().map(|value| vec![value]).collect();
-            answer.rows.sort_unstable();
+impl Failure {
+    pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
         }
     }
-    // Long answers are kept as a number of values and their MD5; the number is compared.
-    if let [only] = expected
-        && let Some((count, _)) = only.split_once(" values hashing to ")
-    {
-        let values: usize = answer.rows.iter().map(Vec::len).sum();
-        return if count == values.to_string() {
-            Ok(())
-        } else {
-            Err(wrong(format!("{values} values and not {count}")))
-        };
-    }
-
-    let found: Vec<String> = answer
-        .rows
-        .iter()
-        .map(|row| row.join(" ").trim_end().to_owned())
-        .collect();
-    let expected: Vec<String> = expected.iter().map(|line| line.trim_end().to_owned()).collect();
-    let is_same = if expected.iter().any(|line| line.contains(IGNORE)) {
-        matches_in_parts(&found.join("\n"), &expected.join("\n"))
-    } else {
-        found == expected
-    };
-    if is_same {
-        Ok(())
-    } else {
-        Err(wrong(difference(&found, &expected)))
-    }
 }
 
-/// Whether the parts between the marks are found one after the other, the first at the beginning.
-fn matches_in_parts(found: &str, expected: &str) -> bool {
-    let mut at = 0;
-    for (index, part) in expected.split(IGNORE).enumerate().filter(|(_, part)| !part.is_empty()) {
-        match found[at..].find(part) {
-            Some(offset) if index > 0 || offset == 0 => at += offset + part.len(),
-            _ => return false,
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
         }
     }
-    true
 }
 
-fn difference(found: &[String], expected: &[String]) -> String {
-    let first = found
-        .iter()
-        .zip(expected)
-        .position(|(found, expected)| found != expected);
-    match first {
-        Some(line) => format!(
-            "line {} is `{}` and should be `{}`",
-            line + 1,
-            found[line],
-            expected[line]
-        ),
-        None => format!("{} lines and should be {}", found.len(), expected.len()),
-    }
+/// Whether a file is one of those for Apache Spark.
+pub(crate) fn is_spark(file: &str) -> bool {
+    file.starts_with("spark/")
 }
 
-fn wrong(message: impl Into<String>) -> Failure {
-    Failure {
-        code: "answer".to_owned(),
-        message: message.into(),
-    }
+/// Whether a statement asks for a plan.
+pub(crate) fn is_explain(sql: &str) -> bool {
+    sql.trim_start()
+        .get(..7)
+        .is_some_and(|begin| begin.eq_ignore_ascii_case("explain"))
 }
 
-fn failure(code: &str, error: impl std::fmt::Display) -> Failure {
-    Failure {
-        code: code.to_owned(),
-        message: error.to_string(),
-    }
+/// An answer that is not the expected one.
+pub(crate) fn wrong(message: impl Into<String>) -> Failure {
+    Failure::new("answer", message)
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::new("broken", error.to_string())
 }

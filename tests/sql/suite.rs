@@ -47,6 +47,9 @@ pub(crate) struct File {
     pub(crate) records: Vec<Record>,
 }
 
+/// What Cargo has fetched for this workspace, as `cargo metadata` tells it.
+pub(crate) struct Packages(serde_json::Value);
+
 /// Which files are run.
 #[derive(Debug)]
 pub(crate) enum Selection {
@@ -75,8 +78,8 @@ impl Selection {
 }
 
 /// Every file of the suite, the long ones first.
-pub(crate) fn files() -> Vec<File> {
-    let root = folder();
+pub(crate) fn files(packages: &Packages) -> Vec<File> {
+    let root = packages.folder("datafusion-sqllogictest").join("test_files");
     let mut paths = Vec::new();
     walk(&root, &mut paths);
     paths.sort();
@@ -98,40 +101,42 @@ pub(crate) fn files() -> Vec<File> {
     files
 }
 
-/// The folder `test_files` of the crate, as Cargo has fetched it.
-fn folder() -> PathBuf {
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--locked",
-            "--offline",
-            "--manifest-path",
-            manifest,
-        ])
-        .output()
-        .expect("tests are run by Cargo");
-    assert!(
-        output.status.success(),
-        "run `cargo fetch --locked` first; Cargo could not tell where the suite is:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+impl Packages {
+    pub(crate) fn read() -> Self {
+        let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let output = Command::new(cargo)
+            .args([
+                "metadata",
+                "--format-version",
+                "1",
+                "--locked",
+                "--offline",
+                "--manifest-path",
+                manifest,
+            ])
+            .output()
+            .expect("tests are run by Cargo");
+        assert!(
+            output.status.success(),
+            "run `cargo fetch --locked` first; Cargo could not tell where the suite is:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Self(serde_json::from_slice(&output.stdout).expect("Cargo prints JSON"))
+    }
 
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("Cargo prints JSON");
-    let packages = metadata["packages"].as_array().expect("a workspace has packages");
-    let suite = packages
-        .iter()
-        .find(|package| package["name"] == "datafusion-sqllogictest");
-    let manifest = suite
-        .and_then(|package| package["manifest_path"].as_str())
-        .expect("the suite is a dependency of the tests");
-    Path::new(manifest)
-        .parent()
-        .expect("a manifest is in a folder")
-        .join("test_files")
+    /// Where a package is unpacked.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let packages = self.0["packages"].as_array().expect("a workspace has packages");
+        let package = packages.iter().find(|package| package["name"] == name);
+        let manifest = package
+            .and_then(|package| package["manifest_path"].as_str())
+            .unwrap_or_else(|| panic!("{name} is in the lock file"));
+        Path::new(manifest)
+            .parent()
+            .expect("a manifest is in a folder")
+            .to_owned()
+    }
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

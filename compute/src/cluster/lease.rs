@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::conversation::Conversation;
-use super::pool::Shared;
+use super::pool::{Shared, Slot};
 use super::process::Process;
 use crate::task::Task;
 use crate::{Error, Result};
@@ -14,11 +12,11 @@ use crate::{Error, Result};
 pub struct Lease {
     process: Option<Process>,
     pool: Arc<Shared>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Lease {
-    pub(super) fn new(process: Process, pool: Arc<Shared>, slot: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(process: Process, pool: Arc<Shared>, slot: Slot) -> Self {
         Self {
             process: Some(process),
             pool,
@@ -44,12 +42,15 @@ impl Lease {
     /// The worker stopped talking. Ends it and says what that means.
     pub async fn bury(mut self) -> Error {
         let process = self.process.take().expect("a lease is given back once");
-        process.end(true).await
+        let error = process.end(true).await;
+        Shared::keep_one_warm(&self.pool);
+        error
     }
 
     /// The query is not wanted any more: the worker ends with it.
     pub async fn kill(mut self) {
         let process = self.process.take().expect("a lease is given back once");
         process.end(false).await;
+        Shared::keep_one_warm(&self.pool);
     }
 }

@@ -2,19 +2,22 @@
 //!
 //! # Invariants
 //! - A worker has one lease at a time, and belongs to one project from its first lease to its end.
+//! - One project never holds every worker, if there is more than one: its neighbours find one.
 //! - A worker whose query did not end by itself is killed, not reused: nothing is known of its state.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 use wasmhouse_storage::bucket::BucketConfig;
 use wasmhouse_storage::ids::ProjectId;
 
 use super::lease::Lease;
 use super::process::Process;
+use crate::worker::WorkerLog;
 use crate::{Error, Result};
 
 /// How many workers there may be and what each may use.
@@ -28,6 +31,8 @@ pub struct PoolConfig {
     pub queue_max: usize,
     /// How long a query may wait for one.
     pub queue_timeout: Duration,
+    /// The environment it gets: how to reach the network, and no secrets.
+    pub environment: Vec<(String, String)>,
     /// Where tables live.
     pub bucket: BucketConfig,
     /// Memory that a query's operators may hold before they spill.
@@ -36,10 +41,12 @@ pub struct PoolConfig {
     pub process_bytes: u64,
     /// Disk that a query may spill to.
     pub spill_bytes: u64,
-    /// Where it spills to.
+    /// Where it spills to. The pool empties it at its start.
     pub spill_dir: PathBuf,
     /// Threads of a worker.
     pub threads: usize,
+    /// How its log is written; for whoever starts the worker's own log.
+    pub log: WorkerLog,
 }
 
 /// The workers of this machine. Cheap to clone.
@@ -50,6 +57,8 @@ pub(super) struct Shared {
     config: PoolConfig,
     /// One permit for each worker that may run a query.
     slots: Arc<Semaphore>,
+    /// The same for each project.
+    shares: Mutex<HashMap<ProjectId, Arc<Semaphore>>>,
     /// One permit for each query that may wait.
     queue: Semaphore,
     idle: Mutex<Vec<Process>>,
@@ -58,10 +67,16 @@ pub(super) struct Shared {
 impl Pool {
     /// Starts the pool with one warm worker.
     pub async fn start(config: PoolConfig) -> Result<Self> {
+        // What workers have spilled goes with them, unless their gateway was killed.
+        match std::fs::remove_dir_all(&config.spill_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::Internal(error.into())),
+            _ => {}
+        }
         std::fs::create_dir_all(&config.spill_dir).map_err(|error| Error::Internal(error.into()))?;
         let first = Process::start(&config).await?;
         Ok(Self(Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.workers_max)),
+            shares: Mutex::default(),
             queue: Semaphore::new(config.queue_max),
             idle: Mutex::new(vec![first]),
             config,
@@ -70,30 +85,27 @@ impl Pool {
 
     /// A worker for `project`, started if need be. Waits its turn, in the order of asking.
     pub async fn lease(&self, project: &ProjectId) -> Result<Lease> {
-        let slots = Arc::clone(&self.0.slots);
-        let permit = match Arc::clone(&slots).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::NoPermits) => {
-                let _place = self.0.queue.try_acquire().map_err(|_| Error::NoWorkers)?;
-                metrics::gauge!("wasmhouse_queries_waiting").increment(1.0);
-                let turn = tokio::time::timeout(self.0.config.queue_timeout, slots.acquire_owned()).await;
-                metrics::gauge!("wasmhouse_queries_waiting").decrement(1.0);
-                turn.map_err(|_| Error::NoWorkers)?.map_err(|_| Error::NoWorkers)?
-            }
-            Err(TryAcquireError::Closed) => return Err(Error::NoWorkers),
-        };
+        let slot = self.0.slot(project).await?;
         let mut process = match self.0.take(project) {
             Some(process) => process,
             None => Process::start(&self.0.config).await?,
         };
         process.project = Some(project.clone());
         self.keep_one_warm();
-        Ok(Lease::new(process, Arc::clone(&self.0), permit))
+        Ok(Lease::new(process, Arc::clone(&self.0), slot))
+    }
+
+    /// Whether a query would find a worker now.
+    pub fn has_room(&self) -> bool {
+        self.0.slots.available_permits() > 0
     }
 
     /// Takes no more queries; what runs, runs on.
     pub fn close(&self) {
         self.0.slots.close();
+        for share in self.0.shares.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            share.close();
+        }
     }
 
     /// Ends the idle workers.
@@ -101,9 +113,78 @@ impl Pool {
         self.0.idle().clear();
     }
 
-    /// Starts the next worker before anybody asks for it.
     fn keep_one_warm(&self) {
-        let shared = Arc::clone(&self.0);
+        Shared::keep_one_warm(&self.0);
+    }
+}
+
+/// The right to one worker: one of the house's, and one of the project's share.
+pub(super) struct Slot {
+    _of_all: OwnedSemaphorePermit,
+    _of_project: OwnedSemaphorePermit,
+}
+
+/// Counts a query that waits, however its waiting ends.
+struct Waiting;
+
+impl Waiting {
+    fn begin() -> Self {
+        metrics::gauge!("wasmhouse_queries_waiting").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::gauge!("wasmhouse_queries_waiting").decrement(1.0);
+    }
+}
+
+impl Shared {
+    /// A slot, now or when it is this query's turn.
+    async fn slot(&self, project: &ProjectId) -> Result<Slot> {
+        let share = self.share(project);
+        if let Ok(of_project) = Arc::clone(&share).try_acquire_owned()
+            && let Ok(of_all) = Arc::clone(&self.slots).try_acquire_owned()
+        {
+            return Ok(Slot {
+                _of_all: of_all,
+                _of_project: of_project,
+            });
+        }
+        if self.slots.is_closed() {
+            return Err(Error::Closing);
+        }
+        let _place = self.queue.try_acquire().map_err(|_| Error::NoWorkers)?;
+        let _waiting = Waiting::begin();
+        let turn = async {
+            // The share first: who waits for that holds nothing that a neighbour could use.
+            let of_project = share.acquire_owned().await?;
+            let of_all = Arc::clone(&self.slots).acquire_owned().await?;
+            Ok::<_, AcquireError>(Slot {
+                _of_all: of_all,
+                _of_project: of_project,
+            })
+        };
+        match tokio::time::timeout(self.config.queue_timeout, turn).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => Err(Error::Closing),
+            Err(_) => Err(Error::NoWorkers),
+        }
+    }
+
+    fn share(&self, project: &ProjectId) -> Arc<Semaphore> {
+        let workers = self.config.workers_max.saturating_sub(1).max(1);
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = shares
+            .entry(project.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(workers)));
+        Arc::clone(share)
+    }
+
+    /// Starts the next worker before anybody asks for it.
+    pub(super) fn keep_one_warm(this: &Arc<Self>) {
+        let shared = Arc::clone(this);
         if shared.idle().iter().any(|process| process.project.is_none()) || shared.slots.available_permits() == 0 {
             return;
         }
@@ -114,9 +195,7 @@ impl Pool {
             }
         });
     }
-}
 
-impl Shared {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Process>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

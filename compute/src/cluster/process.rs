@@ -41,6 +41,12 @@ impl Process {
             .map_err(defect)?;
         let mut child = Command::new(&config.program)
             .arg("worker")
+            // Nothing that the gateway was told, the catalog's password for example, is for a process that runs tenants'
+            // statements.
+            .env_clear()
+            .envs(config.environment.iter().map(|(name, value)| (name, value)))
+            // An interrupt at the terminal is for the gateway, which lets its queries end.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -58,6 +64,7 @@ impl Process {
                 threads: config.threads,
             },
             process_bytes: config.process_bytes,
+            log: config.log.clone(),
         };
         let mut pipe = child.stdin.take().expect("standard input was piped above");
         let mut line = serde_json::to_vec(&bootstrap).map_err(defect)?;

@@ -1,13 +1,17 @@
 //! What a statement may weigh before anybody plans it.
 //!
-//! A few bytes of legal SQL can blow the stack or the clock of a planner: a chain of 20,000 operators, a doubling cascade
-//! of CTEs, 2,000 unions. Each limit stops one such class, on the tokens where that is possible, because a tree that is
-//! too deep is dangerous even to drop.
+//! A few bytes of legal SQL can blow the stack or the clock of a parser or a planner: a chain of 20,000 operators, 100,000
+//! types in each other, a doubling cascade of CTEs, 2,000 unions. Each limit stops one such class, on the tokens where that
+//! is possible ([`super::shape`]), because a tree that is too deep is dangerous even to drop.
 
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{PipeOperator, Query, Select, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use super::shape;
 use crate::{Code, SqlError};
 
 /// How much of everything one statement may have.
@@ -17,13 +21,15 @@ pub struct Limits {
     pub text_bytes: usize,
     /// Operators in one unbroken chain such as `1 + 1 + …` or `a = 0 or a = 1 or …`. Planning is quadratic in it.
     pub operators: usize,
+    /// Levels of the tree that chains in each other become. One chain alone, of terms that compare, has twice `operators`.
+    pub levels: usize,
     /// `union`, `intersect` and `except` in one statement.
     pub set_operations: usize,
     /// Joins in one statement, written as `join` or as a comma.
     pub joins: usize,
     /// Tables read once every CTE and view is written out.
     pub expansions: u64,
-    /// Nesting of expressions and subqueries.
+    /// Nesting of expressions, subqueries and types.
     pub depth: usize,
 }
 
@@ -32,6 +38,7 @@ impl Default for Limits {
         Self {
             text_bytes: 1 << 20,
             operators: 1000,
+            levels: 2500,
             set_operations: 250,
             joins: 100,
             expansions: 1000,
@@ -49,109 +56,110 @@ pub(super) fn tokens(text: &str, limits: &Limits) -> Result<Vec<TokenWithSpan>, 
             limits.text_bytes
         )));
     }
-    let tokens = Tokenizer::new(&GenericDialect {}, text)
+    let mut tokens = Tokenizer::new(&GenericDialect {}, text)
         .tokenize_with_location()
         .map_err(|error| {
             SqlError::new(Code::InvalidSql, error.message).at(error.location.line, error.location.column)
         })?;
-    check_chains(&tokens, limits)?;
+    // The parser steps over white space again at every look ahead. One piece says as much as a megabyte of it.
+    tokens.dedup_by(|next, kept| is_space(&next.token) && is_space(&kept.token));
+    check_explains(&tokens)?;
+    shape::check(&tokens, limits)?;
     Ok(tokens)
 }
 
-/// Counts operators that could become one deep tree: those at one level of parentheses since the last comma or clause.
-fn check_chains(tokens: &[TokenWithSpan], limits: &Limits) -> Result<(), SqlError> {
-    let mut levels: Vec<Chain> = vec![Chain::default()];
-    let mut set_operations = 0;
-    let mut joins = 0;
-
+/// Refuses `explain explain …`: the parser calls itself for each without a guard.
+fn check_explains(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    let mut leading = true;
+    let mut explained = false;
+    let mut names_format = false;
+    let mut brackets = 0_usize;
     for TokenWithSpan { token, span } in tokens {
-        let here = levels.last_mut().expect("the outermost level is never popped");
         match token {
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                // A subscript or a call continues the chain it stands in.
-                here.others += usize::from(matches!(token, Token::LBracket));
-                levels.push(Chain::default());
-            }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                if levels.len() > 1 {
-                    levels.pop();
-                }
-            }
-            Token::Comma | Token::SemiColon => *here = Chain::default(),
+            Token::Whitespace(_) => {}
+            // Options in brackets may stand between the two.
+            Token::LParen => brackets += 1,
+            Token::RParen => brackets = brackets.saturating_sub(1),
+            _ if brackets > 0 => {}
+            Token::SemiColon => (leading, explained) = (true, false),
+            _ if !leading => {}
+            _ if names_format => names_format = false,
             Token::Word(word) => match word.keyword {
-                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS => {
-                    set_operations += 1;
-                    *here = Chain::default();
+                Keyword::EXPLAIN if explained => {
+                    let message = "explain of explain is not supported; explain its query";
+                    return Err(SqlError::new(Code::NotSupported, message).at(span.start.line, span.start.column));
                 }
-                Keyword::JOIN => {
-                    joins += 1;
-                    *here = Chain::default();
-                }
-                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::WHEN | Keyword::THEN | Keyword::ELSE => {
-                    *here = Chain::default();
-                }
-                Keyword::AND | Keyword::OR | Keyword::XOR | Keyword::IS | Keyword::COLLATE | Keyword::AT => {
-                    here.others += 1
-                }
-                Keyword::LIKE | Keyword::ILIKE | Keyword::IN | Keyword::BETWEEN | Keyword::NOT => here.comparisons += 1,
-                _ => {}
+                Keyword::EXPLAIN => explained = true,
+                Keyword::ANALYZE | Keyword::VERBOSE => {}
+                Keyword::FORMAT => names_format = true,
+                _ => leading = false,
             },
-            Token::Eq
-            | Token::DoubleEq
-            | Token::Neq
-            | Token::Lt
-            | Token::Gt
-            | Token::LtEq
-            | Token::GtEq
-            | Token::Spaceship => {
-                here.comparisons += 1;
-            }
-            Token::Whitespace(_)
-            | Token::Number(..)
-            | Token::SingleQuotedString(_)
-            | Token::DoubleQuotedString(_)
-            | Token::DollarQuotedString(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::NationalStringLiteral(_)
-            | Token::HexStringLiteral(_)
-            | Token::Placeholder(_)
-            | Token::Period
-            | Token::Mul
-            | Token::EOF => {
-                here.others += usize::from(matches!(token, Token::Mul));
-            }
-            _ => here.others += 1,
-        }
-        let here = levels.last().expect("the outermost level is never popped");
-        let (line, column) = (span.start.line, span.start.column);
-        if here.comparisons > limits.operators || here.others > limits.operators {
-            return Err(too_complex(format!(
-                "more than {} operators in one chain; write `in (…)` for a list of values, or join a table that holds them",
-                limits.operators
-            ))
-            .at(line, column));
-        }
-        if set_operations > limits.set_operations {
-            return Err(too_complex(format!(
-                "more than {} set operations; write `values (…)` or insert the parts into a table",
-                limits.set_operations
-            ))
-            .at(line, column));
-        }
-        if joins > limits.joins {
-            return Err(too_complex(format!("more than {} joins in one statement", limits.joins)).at(line, column));
+            _ => leading = false,
         }
     }
     Ok(())
 }
 
-/// Operators since the last thing that starts a new tree. Comparisons are counted apart, since `a = 0 or` is one term.
-#[derive(Default)]
-struct Chain {
-    comparisons: usize,
-    others: usize,
+/// Refuses a query of more joins than a statement may have, whether they are written as `join` or as a comma.
+pub(super) fn check_joins(query: &Query, limits: &Limits) -> Result<(), SqlError> {
+    let mut joins = Joins {
+        counted: 0,
+        allowed: limits.joins,
+    };
+    match query.visit(&mut joins) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Counts joins while it walks the tree.
+struct Joins {
+    counted: usize,
+    allowed: usize,
+}
+
+impl Joins {
+    fn add(&mut self, joins: usize) -> ControlFlow<SqlError> {
+        self.counted += joins;
+        if self.counted > self.allowed {
+            return ControlFlow::Break(too_complex(format!(
+                "more than {} joins in one statement",
+                self.allowed
+            )));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Visitor for Joins {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
+        let piped = query
+            .pipe_operators
+            .iter()
+            .filter(|operator| matches!(operator, PipeOperator::Join(_)));
+        self.add(piped.count())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<SqlError> {
+        let commas = select.from.len().saturating_sub(1);
+        let joins: usize = select.from.iter().map(|table| table.joins.len()).sum();
+        self.add(commas + joins)
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<SqlError> {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => self.add(table_with_joins.joins.len()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 pub(super) fn too_complex(message: String) -> SqlError {
     SqlError::new(Code::TooComplex, message)
+}
+
+fn is_space(token: &Token) -> bool {
+    matches!(token, Token::Whitespace(_))
 }

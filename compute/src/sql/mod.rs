@@ -4,11 +4,18 @@
 //! [`limits::Limits`] allows and nothing here plans.
 
 pub mod blame;
+mod classify;
+mod dialect;
 pub mod limits;
 mod names;
 pub mod parse;
+mod shape;
 pub mod suggest;
 
+pub use classify::Kind;
 pub use limits::Limits;
 pub use names::Name;
-pub use parse::{Kind, Statement, parse};
+pub use parse::{Statement, parse};
+
+#[cfg(test)]
+mod tests;

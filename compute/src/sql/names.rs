@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, ObjectNamePart, Query, Statement as Ast, TableFactor, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Query, TableFactor, Visit, Visitor};
 
+use super::limits::{Limits, too_complex};
 use crate::{Code, SqlError};
 
 /// A name as it was written, one to three parts: `table`, `dataset.table`, `project.dataset.table`.
@@ -37,32 +36,25 @@ impl Name {
         }
         let start = idents.first().map(|ident| ident.span.start);
         let (line, column) = start.map_or((0, 0), |start| (start.line, start.column));
-        let fold = |ident: &Ident| {
-            if ident.quote_style.is_some() {
-                ident.value.clone()
-            } else {
-                ident.value.to_lowercase()
-            }
-        };
         match idents.as_slice() {
             [table] => Ok(Self {
                 project: None,
                 dataset: None,
-                table: fold(table),
+                table: folded(table),
                 line,
                 column,
             }),
             [dataset, table] => Ok(Self {
                 project: None,
-                dataset: Some(fold(dataset)),
-                table: fold(table),
+                dataset: Some(folded(dataset)),
+                table: folded(table),
                 line,
                 column,
             }),
             [project, dataset, table] => Ok(Self {
-                project: Some(fold(project)),
-                dataset: Some(fold(dataset)),
-                table: fold(table),
+                project: Some(folded(project)),
+                dataset: Some(folded(dataset)),
+                table: folded(table),
                 line,
                 column,
             }),
@@ -98,80 +90,104 @@ pub struct Mention {
     pub uses: u64,
 }
 
-/// The tables that `statement` reads, without its own CTEs and without table functions.
-pub(super) fn mentions(statement: &Ast) -> Result<Vec<Mention>, SqlError> {
+/// The tables that `query` reads, without its own CTEs and without table functions, if they are no more than it may read.
+pub(super) fn mentions(query: &Query, limits: &Limits) -> Result<Vec<Mention>, SqlError> {
     let mut reader = Reader::default();
-    reader.frames.push(Frame::default());
-    if let ControlFlow::Break(error) = statement.visit(&mut reader) {
+    reader.open.push(Reads::default());
+    reader.scopes.push(Scope::default());
+    if let ControlFlow::Break(error) = query.visit(&mut reader) {
         return Err(error);
     }
-    let uses = reader.frames.pop().expect("the outermost frame was pushed above").uses;
-    Ok(uses.into_values().collect())
+
+    let whole = reader.open.pop().expect("the query's own part was pushed above");
+    let mut written_out = WrittenOut::new(&reader.closed);
+    written_out.add(&whole, 1);
+    // A CTE reads only those that ended before it, so the last comes first: by then all its readers were written out.
+    for (index, reads) in reader.closed.iter().enumerate().rev() {
+        // One that nobody reads is planned all the same.
+        let times = written_out.times[index].max(1);
+        written_out.add(reads, times);
+    }
+    if written_out.total > limits.expansions {
+        return Err(too_complex(format!(
+            "the statement reads {} tables once its CTEs are written out, more than the {} it may",
+            written_out.total, limits.expansions
+        )));
+    }
+    Ok(written_out.tables.into_values().collect())
 }
 
-/// Walks the tree once. A frame is one query with the CTEs it defines; names are looked up from the inside out.
+/// Walks the tree once. A scope is one query with the CTEs it defines; names are looked up from the inside out.
+///
+/// What a CTE reads is kept once, however often the CTE is read, so the walk takes as long as the text is.
 #[derive(Default)]
 struct Reader {
-    frames: Vec<Frame>,
+    scopes: Vec<Scope>,
+    /// What the query reads and the CTEs that are being walked, the innermost last.
+    open: Vec<Reads>,
+    /// What the CTEs read that have been walked.
+    closed: Vec<Reads>,
     functions: BTreeSet<(u64, u64)>,
 }
 
+/// What one CTE reads, or the query itself: the names that stand in it, with how often they do.
 #[derive(Default)]
-struct Frame {
-    uses: BTreeMap<String, Mention>,
-    /// CTEs by the address of their query, while the tree is borrowed and cannot move.
-    pending: BTreeMap<usize, String>,
-    ctes: BTreeMap<String, BTreeMap<String, Mention>>,
+struct Reads {
+    tables: BTreeMap<String, Mention>,
+    /// CTEs, by their index in [`Reader::closed`].
+    ctes: BTreeMap<usize, u64>,
 }
 
-impl Frame {
-    fn add(&mut self, uses: &BTreeMap<String, Mention>) {
-        for (key, mention) in uses {
-            match self.uses.get_mut(key) {
-                Some(known) => known.uses = known.uses.saturating_add(mention.uses),
-                None => {
-                    self.uses.insert(key.clone(), mention.clone());
-                }
-            }
-        }
-    }
+#[derive(Default)]
+struct Scope {
+    /// True for the query of a CTE.
+    is_cte: bool,
+    /// CTEs that are to be walked, by the address of their query: the tree is borrowed and cannot move.
+    pending: BTreeMap<usize, Pending>,
+    /// CTEs that can be read here. One without an index is the CTE that is being walked, and reads itself.
+    ctes: BTreeMap<String, Option<usize>>,
+}
+
+struct Pending {
+    name: String,
+    reads_itself: bool,
 }
 
 impl Visitor for Reader {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
-        let mut frame = Frame::default();
+        let mut scope = Scope::default();
+        let around = self.scopes.last().expect("there is always an outermost scope");
+        if let Some(pending) = around.pending.get(&address(query)) {
+            scope.is_cte = true;
+            if pending.reads_itself {
+                scope.ctes.insert(pending.name.clone(), None);
+            }
+            self.open.push(Reads::default());
+        }
         if let Some(with) = &query.with {
             for cte in &with.cte_tables {
-                let name = match cte.alias.name.quote_style {
-                    Some(_) => cte.alias.name.value.clone(),
-                    None => cte.alias.name.value.to_lowercase(),
+                let pending = Pending {
+                    name: folded(&cte.alias.name),
+                    reads_itself: with.recursive,
                 };
-                if with.recursive {
-                    // It may read itself: the name is in scope before its query is.
-                    frame.ctes.insert(name.clone(), BTreeMap::new());
-                }
-                frame
-                    .pending
-                    .insert(std::ptr::from_ref::<Query>(&cte.query) as usize, name);
+                scope.pending.insert(address(&cte.query), pending);
             }
         }
-        self.frames.push(frame);
+        self.scopes.push(scope);
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
-        let done = self.frames.pop().expect("pushed when the query was entered");
-        let outer = self
-            .frames
-            .last_mut()
-            .expect("the outermost frame is never popped here");
-        match outer.pending.remove(&(std::ptr::from_ref(query) as usize)) {
-            Some(name) => {
-                outer.ctes.insert(name, done.uses);
+        let done = self.scopes.pop().expect("pushed when the query was entered");
+        if done.is_cte {
+            let reads = self.open.pop().expect("pushed when the CTE was entered");
+            let around = self.scopes.last_mut().expect("a CTE is inside a query");
+            if let Some(pending) = around.pending.remove(&address(query)) {
+                around.ctes.insert(pending.name, Some(self.closed.len()));
             }
-            None => outer.add(&done.uses),
+            self.closed.push(reads);
         }
         ControlFlow::Continue(())
     }
@@ -197,19 +213,68 @@ impl Visitor for Reader {
             return ControlFlow::Continue(());
         }
         let cte = match &name.dataset {
-            None => self
-                .frames
-                .iter()
-                .rev()
-                .find_map(|frame| frame.ctes.get(&name.table))
-                .cloned(),
+            None => self.scopes.iter().rev().find_map(|scope| scope.ctes.get(&name.table)),
             Some(_) => None,
         };
-        let uses = cte.unwrap_or_else(|| BTreeMap::from([(name.to_string(), Mention { name, uses: 1 })]));
-        self.frames
-            .last_mut()
-            .expect("there is always an outermost frame")
-            .add(&uses);
+        let reads = self.open.last_mut().expect("the query itself is always open");
+        match cte {
+            Some(Some(index)) => *reads.ctes.entry(*index).or_default() += 1,
+            Some(None) => {}
+            None => {
+                let mention = reads.tables.entry(name.to_string());
+                mention.or_insert(Mention { name, uses: 0 }).uses += 1;
+            }
+        }
         ControlFlow::Continue(())
+    }
+}
+
+/// The statement with every CTE in the places where it is read.
+struct WrittenOut {
+    tables: BTreeMap<String, Mention>,
+    /// How often each CTE is read.
+    times: Vec<u64>,
+    total: u64,
+}
+
+impl WrittenOut {
+    fn new(ctes: &[Reads]) -> Self {
+        Self {
+            tables: BTreeMap::new(),
+            times: vec![0; ctes.len()],
+            total: 0,
+        }
+    }
+
+    fn add(&mut self, reads: &Reads, times: u64) {
+        for (index, uses) in &reads.ctes {
+            let known = &mut self.times[*index];
+            *known = known.saturating_add(uses.saturating_mul(times));
+        }
+        for (key, mention) in &reads.tables {
+            let uses = mention.uses.saturating_mul(times);
+            self.total = self.total.saturating_add(uses);
+            let known = self.tables.entry(key.clone()).or_insert_with(|| Mention {
+                name: mention.name.clone(),
+                uses: 0,
+            });
+            known.uses = known.uses.saturating_add(uses);
+        }
+        // Values and functions weigh as much as a table where they are written out again and again.
+        if reads.tables.is_empty() && reads.ctes.is_empty() {
+            self.total = self.total.saturating_add(times);
+        }
+    }
+}
+
+fn address(query: &Query) -> usize {
+    std::ptr::from_ref(query) as usize
+}
+
+/// A name as SQL compares it: without quotes it is lower case.
+fn folded(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
     }
 }

@@ -1,33 +1,25 @@
-//! Rows become files of the project's bucket, for other programs to read.
+//! Rows become files of the project's bucket, for other programs to read; [`crate::formats`] spells them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
-use datafusion::arrow::csv::WriterBuilder as CsvWriter;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::ipc::writer::FileWriter;
-use datafusion::arrow::json::LineDelimitedWriter;
-use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, FuturesUnordered};
 use futures::{StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use parquet::arrow::AsyncArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::head::{Desk, Stop};
 use super::meter::Meter;
-use crate::Error;
+use crate::formats::{Encoder, Format, Unwritable, slices};
 use crate::task::{ExportFormat, ExportedFile};
+use crate::{Code, Error, SqlError};
 
 /// Runs the plan and writes one file for each of its partitions that has rows; the first partition always has a file, so
 /// that an export of nothing still has columns.
@@ -102,7 +94,7 @@ async fn file(
     mut rows: SendableRecordBatchStream,
     even_if_empty: bool,
 ) -> Result<Option<ExportedFile>, DataFusionError> {
-    let schema = rows.schema();
+    let mut encoder = Encoder::new(spelled(format), &rows.schema()).map_err(unwritable)?;
     let first = loop {
         match rows.next().await.transpose()? {
             Some(batch) if batch.num_rows() == 0 => {}
@@ -112,29 +104,18 @@ async fn file(
     if first.is_none() && !even_if_empty {
         return Ok(None);
     }
-    let out = BufWriter::new(Arc::clone(&store), path.clone());
+    let mut out = BufWriter::new(Arc::clone(&store), path.clone());
     let mut written = 0;
-    let mut rows = futures::stream::iter(first.map(Ok))
-        .chain(rows)
-        .inspect_ok(|batch| written += batch.num_rows() as u64);
-    if format == ExportFormat::Parquet {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .build();
-        let mut writer = AsyncArrowWriter::try_new(out, schema, Some(properties))?;
-        while let Some(batch) = rows.next().await {
-            writer.write(&batch?).await?;
+    out.put(encoder.open().into()).await?;
+    let mut rows = stream::iter(first.map(Ok)).chain(rows);
+    while let Some(batch) = rows.next().await.transpose()? {
+        written += batch.num_rows() as u64;
+        for slice in slices::of(batch) {
+            out.put(encoder.rows(&slice).map_err(unwritable)?.into()).await?;
         }
-        writer.close().await?;
-    } else {
-        let mut out = out;
-        let mut encoder = Encoder::new(format, &schema)?;
-        while let Some(batch) = rows.next().await {
-            out.put(encoder.encode(&batch?)?).await?;
-        }
-        out.put(encoder.finish()?).await?;
-        out.shutdown().await?;
     }
+    out.put(encoder.close().map_err(unwritable)?.into()).await?;
+    out.shutdown().await?;
     let bytes = store.head(&path).await?.size;
     Ok(Some(ExportedFile {
         path: path.to_string(),
@@ -143,46 +124,15 @@ async fn file(
     }))
 }
 
-/// The formats that are written front to back.
-enum Encoder {
-    Csv { header: bool },
-    Json,
-    Arrow(Box<FileWriter<Vec<u8>>>),
+fn spelled(format: ExportFormat) -> Format {
+    match format {
+        ExportFormat::Csv => Format::Csv,
+        ExportFormat::Json => Format::JsonLines,
+        ExportFormat::Parquet => Format::Parquet,
+        ExportFormat::Arrow => Format::ArrowFile,
+    }
 }
 
-impl Encoder {
-    fn new(format: ExportFormat, schema: &SchemaRef) -> Result<Self, DataFusionError> {
-        Ok(match format {
-            ExportFormat::Csv => Encoder::Csv { header: true },
-            ExportFormat::Json => Encoder::Json,
-            ExportFormat::Arrow | ExportFormat::Parquet => {
-                Encoder::Arrow(Box::new(FileWriter::try_new(Vec::new(), schema)?))
-            }
-        })
-    }
-
-    fn encode(&mut self, batch: &RecordBatch) -> Result<Bytes, DataFusionError> {
-        let mut text = Vec::new();
-        match self {
-            Encoder::Csv { header } => {
-                CsvWriter::new()
-                    .with_header(std::mem::take(header))
-                    .build(&mut text)
-                    .write(batch)?;
-            }
-            Encoder::Json => LineDelimitedWriter::new(&mut text).write(batch)?,
-            Encoder::Arrow(writer) => {
-                writer.write(batch)?;
-                text = std::mem::take(writer.get_mut());
-            }
-        }
-        Ok(text.into())
-    }
-
-    fn finish(self) -> Result<Bytes, DataFusionError> {
-        match self {
-            Encoder::Csv { .. } | Encoder::Json => Ok(Bytes::new()),
-            Encoder::Arrow(writer) => Ok(writer.into_inner()?.into()),
-        }
-    }
+fn unwritable(error: Unwritable) -> DataFusionError {
+    SqlError::new(Code::ExecutionFailed, error.to_string()).into()
 }

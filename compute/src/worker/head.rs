@@ -9,6 +9,7 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SQLOptions;
@@ -22,7 +23,7 @@ use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::tables::{ScanLog, Tables};
 
 use super::meter::{Meter, bytes_read};
-use super::{export, load, write};
+use super::{export, load, wire, write};
 use crate::session::Engine;
 use crate::sql::blame;
 use crate::task::{Action, Frame, Planned, Progress, Task};
@@ -30,6 +31,9 @@ use crate::{Code, Error, Result, SqlError, catalog_view, causes, estimate};
 
 /// Frames that may wait for the network before the plan has to.
 const FRAMES_IN_FLIGHT: usize = 4;
+
+/// What one message of rows may weigh: the gateway holds a few of them. Only a row that is larger by itself exceeds it.
+const MESSAGE_BYTES: usize = 64 << 20;
 
 /// How often the gateway hears of a query that is at work.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -91,13 +95,19 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         }
         Action::Return | Action::Export { .. } => plan.schema(),
     };
+    let (bytes_processed, tables) = match free {
+        true => (0, Vec::new()),
+        false => (bytes_processed, tables),
+    };
     line.say(&Frame::Planned(Planned {
         schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
-        bytes_processed: if free { 0 } else { bytes_processed },
-        tables: if free { Vec::new() } else { tables },
+        bytes_processed,
+        tables,
     }))
     .await?;
-    line.word_to_go().await?;
+    if !task.runs_unasked(bytes_processed) {
+        line.word_to_go().await?;
+    }
 
     match &task.action {
         Action::Return => deliver(&state, &plan, &meter, line).await?,
@@ -137,14 +147,15 @@ async fn statement(state: &SessionState, task: &Task) -> Result<LogicalPlan, Sto
                     "primary keys and unique columns are not supported; a table would not enforce them",
                 ));
             }
-            Arc::unwrap_or_clone(create.input)
+            write::columns::take_places(state, task, Arc::unwrap_or_clone(create.input), None).await?
         }
         LogicalPlan::Ddl(DdlStatement::CreateView(create)) => Arc::unwrap_or_clone(create.input),
         LogicalPlan::Dml(DmlStatement {
-            op: WriteOp::Insert(_),
+            target,
+            op: WriteOp::Insert(InsertOp::Append),
             input,
             ..
-        }) => Arc::unwrap_or_clone(input),
+        }) => write::columns::take_places(state, task, Arc::unwrap_or_clone(input), Some(target.schema())).await?,
         other => other,
     };
     // What is left reads. The gateway has refused everything else by name; this is the second lock.
@@ -167,15 +178,27 @@ async fn deliver(
     let rows = execute_stream(Arc::clone(plan), state.task_ctx())?.inspect_ok(move |batch| {
         count.fetch_add(batch.num_rows() as u64, Relaxed);
     });
+    let schema = wire::schema(&plan.schema());
+    let rows = {
+        let schema = Arc::clone(&schema);
+        rows.map(move |batch| Ok(wire::rows(&batch?, &schema)?))
+    };
     let mut encoded = FlightDataEncoderBuilder::new()
-        .with_schema(plan.schema())
-        .build(rows.map_err(|error| FlightError::ExternalError(Box::new(error))));
+        .with_schema(schema)
+        .build(rows.map_err(|error: DataFusionError| FlightError::ExternalError(Box::new(error))));
     loop {
         let data = line
             .while_working(meter, plan, async { Ok(encoded.next().await) })
             .await?;
         match data {
             None => return Ok(()),
+            Some(Ok(data)) if data.data_body.len() > MESSAGE_BYTES => {
+                let message = format!(
+                    "a row of the result has {} bytes, more than the {MESSAGE_BYTES} that it may",
+                    data.data_body.len()
+                );
+                return Err(SqlError::new(Code::ExecutionFailed, message).into());
+            }
             Some(Ok(data)) => line.send(data).await?,
             Some(Err(FlightError::ExternalError(cause))) => {
                 return Err(match cause.downcast::<DataFusionError>() {

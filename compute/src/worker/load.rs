@@ -6,6 +6,9 @@
 mod bytes;
 mod csv;
 mod faults;
+mod json;
+mod pieces;
+mod texts;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -16,22 +19,21 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
-use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::tables::stored_schema;
 
 use self::csv::Dialect;
-use self::faults::Faults;
 use self::upload::Upload;
 use super::head::Stop;
+use super::write::{exactly, with_nullability_of};
 use crate::session::declared_columns;
 use crate::sql::suggest::nearest;
 use crate::task::{Action, LoadFormat, Task};
@@ -39,6 +41,9 @@ use crate::{Code, Error, SqlError};
 
 /// Rows of a text file that are read to guess its columns. A later row that does not fit is an error that names it.
 const ROWS_TO_GUESS_FROM: usize = 100_000;
+
+/// Batches of a text file that may wait for whoever writes them.
+const BATCHES_IN_FLIGHT: usize = 2;
 
 /// Where an upload waits.
 #[derive(Clone, Debug)]
@@ -87,12 +92,13 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<LogicalPla
             let dialect = Dialect::new(*header, *delimiter, null.as_deref())?;
             csv_table(staged, dialect, format, wanted.as_ref()).await?
         }
-        LoadFormat::Json => read_by_engine(state, staged, format, json(wanted.as_ref()), wanted.as_ref()).await?,
+        LoadFormat::Json => json_table(staged, wanted.as_ref()).await?,
         LoadFormat::Parquet => {
-            let reader = Arc::new(ParquetFormat::default());
-            read_by_engine(state, staged, format, reader, wanted.as_ref()).await?
+            // Spark writes times as INT96, which in nanoseconds would end in the year 2262.
+            let reader = ParquetFormat::default().with_coerce_int96(Some("us".to_owned()));
+            read_by_engine(state, staged, format, Arc::new(reader)).await?
         }
-        LoadFormat::Arrow => read_by_engine(state, staged, format, Arc::new(ArrowFormat), wanted.as_ref()).await?,
+        LoadFormat::Arrow => read_by_engine(state, staged, format, Arc::new(ArrowFormat)).await?,
     };
 
     let scan = LogicalPlanBuilder::scan("upload", provider_as_source(table), None)?;
@@ -114,11 +120,6 @@ fn empty() -> Stop {
     SqlError::new(Code::TypeMismatch, "the file is empty, and nothing tells its columns").into()
 }
 
-fn json(wanted: Option<&SchemaRef>) -> Arc<dyn FileFormat> {
-    let rows = if wanted.is_some() { 1 } else { ROWS_TO_GUESS_FROM };
-    Arc::new(JsonFormat::default().with_schema_infer_max_rec(rows))
-}
-
 async fn csv_table(
     staged: Staged,
     dialect: Dialect,
@@ -130,40 +131,40 @@ async fn csv_table(
     if found.fields().is_empty() && !(wanted.is_some() && may_be_empty(format)) {
         return Err(empty());
     }
-    let in_file = columns_in_file(format, &found, wanted)?;
+    let in_file = match wanted {
+        Some(wanted) => columns_in_csv(dialect.has_header(), &found, wanted)?,
+        None => found,
+    };
     Ok(csv::table(staged, dialect, in_file)?)
 }
 
-/// A file in a format that the engine knows.
+async fn json_table(staged: Staged, wanted: Option<&SchemaRef>) -> Result<Arc<dyn TableProvider>, Stop> {
+    let (columns, are_guessed) = match wanted {
+        Some(wanted) => (nullable(wanted.fields().iter().map(AsRef::as_ref)), false),
+        None => (json::columns(&staged, ROWS_TO_GUESS_FROM).await?, true),
+    };
+    if columns.fields().is_empty() {
+        return Err(empty());
+    }
+    Ok(json::table(staged, columns, are_guessed)?)
+}
+
+/// A file in a format that the engine knows, with the file's own types.
 async fn read_by_engine(
     state: &SessionState,
     staged: Staged,
     format: &LoadFormat,
     reader: Arc<dyn FileFormat>,
-    wanted: Option<&SchemaRef>,
 ) -> Result<Arc<dyn TableProvider>, Stop> {
     let location = ListingTableUrl::parse(format!("{}/{}", Bucket::ROOT, staged.path))?;
     let options = ListingOptions::new(reader).with_file_extension("");
-    let mut faults = Faults::new(staged, format.clone());
-    let found = match options.infer_schema(state, &location).await {
-        Ok(found) => found,
-        Err(error) => return Err(faults.explain(error).await.into()),
-    };
-    let columns = columns_in_file(format, &found, wanted)?;
-    let read_as = match format {
-        LoadFormat::Json => {
-            faults = faults.with_columns(&columns);
-            let fields = columns.fields().iter().map(|field| bytes::field_as_text(field));
-            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-        }
-        _ => Arc::clone(&columns),
-    };
-
+    let found = options.infer_schema(state, &location).await;
+    let found = found.map_err(|error| faults::explain(error, format))?;
     let config = ListingTableConfig::new(location)
         .with_listing_options(options)
-        .with_schema(read_as);
+        .with_schema(found);
     let table = Arc::new(ListingTable::try_new(config)?);
-    Ok(Arc::new(Upload::new(table, columns, faults)))
+    Ok(Arc::new(Upload::new(table, format.clone())))
 }
 
 /// The table's columns, or those the caller declared, or nothing: then the file decides.
@@ -175,67 +176,41 @@ async fn wanted_columns(
     match (table, declared) {
         (Some(schema), _) => {
             let schema: Schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;
-            Ok(Some(Arc::new(schema)))
+            Ok(Some(nullable(schema.fields().iter().map(AsRef::as_ref))))
         }
         (None, Some(columns)) => {
             let columns = declared_columns(state, columns).await?;
-            Ok(Some(stored_schema(&columns)?))
+            Ok(Some(with_nullability_of(&columns, stored_schema(&columns)?.as_ref())))
         }
         (None, None) => Ok(None),
     }
 }
 
-/// The file's columns in its own order. Text formats take the types that are wanted; the others have types of their own.
-fn columns_in_file(format: &LoadFormat, found: &SchemaRef, wanted: Option<&SchemaRef>) -> Result<SchemaRef, Stop> {
-    let Some(wanted) = wanted else {
-        return Ok(Arc::clone(found));
-    };
-    match format {
-        LoadFormat::Parquet | LoadFormat::Arrow => Ok(Arc::clone(found)),
-        LoadFormat::Csv { header: false, .. } => {
-            if found.fields().len() > wanted.fields().len() {
-                return Err(SqlError::new(
-                    Code::TypeMismatch,
-                    format!(
-                        "the file has {} columns and the table has {}",
-                        found.fields().len(),
-                        wanted.fields().len()
-                    ),
-                )
-                .into());
-            }
-            let fields: Vec<Field> = wanted
-                .fields()
-                .iter()
-                .take(found.fields().len())
-                .map(|field| field.as_ref().clone().with_nullable(true))
-                .collect();
-            Ok(Arc::new(Schema::new(fields)))
+/// The columns of a CSV file in its own order, with the types that are wanted.
+fn columns_in_csv(has_header: bool, found: &Schema, wanted: &Schema) -> Result<SchemaRef, Stop> {
+    if has_header {
+        let mut fields = Vec::with_capacity(found.fields().len());
+        for field in found.fields() {
+            fields.push(matching(wanted, field.name())?.clone().with_name(field.name()));
         }
-        LoadFormat::Csv { .. } => {
-            let mut fields = Vec::with_capacity(found.fields().len());
-            for field in found.fields() {
-                fields.push(
-                    matching(wanted, field.name())?
-                        .clone()
-                        .with_name(field.name())
-                        .with_nullable(true),
-                );
-            }
-            Ok(Arc::new(Schema::new(fields)))
-        }
-        LoadFormat::Json => {
-            for field in found.fields() {
-                matching(wanted, field.name())?;
-            }
-            let fields: Vec<Field> = wanted
-                .fields()
-                .iter()
-                .map(|field| field.as_ref().clone().with_nullable(true))
-                .collect();
-            Ok(Arc::new(Schema::new(fields)))
-        }
+        return Ok(nullable(fields.iter()));
     }
+    // A table of one column takes a file of empty lines: each of them is NULL.
+    let width = found.fields().len().max(usize::from(wanted.fields().len() == 1));
+    if width > wanted.fields().len() {
+        return Err(malformed(format!(
+            "the file has {width} columns and the table has {}",
+            wanted.fields().len()
+        ))
+        .into());
+    }
+    Ok(nullable(wanted.fields().iter().take(width).map(AsRef::as_ref)))
+}
+
+/// A row of a file may be short. Whether a table that is there takes that is seen where its files are written.
+fn nullable<'a>(fields: impl Iterator<Item = &'a Field>) -> SchemaRef {
+    let fields = fields.map(|field| field.clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 fn matching<'a>(wanted: &'a Schema, name: &str) -> Result<&'a Field, Stop> {
@@ -257,20 +232,25 @@ fn matching<'a>(wanted: &'a Schema, name: &str) -> Result<&'a Field, Stop> {
 
 /// One expression for each wanted column.
 fn assignments(wanted: &Schema, present: &Schema) -> Result<Vec<Expr>, Stop> {
+    let mut by_name = BTreeMap::new();
     for field in present.fields() {
         matching(wanted, field.name())?;
+        if by_name.insert(field.name().to_lowercase(), field).is_some() {
+            return Err(malformed(format!("the file has two columns named {}", field.name())).into());
+        }
     }
-    let by_name: BTreeMap<String, &str> = present
-        .fields()
-        .iter()
-        .map(|field| (field.name().to_lowercase(), field.name().as_str()))
-        .collect();
-    Ok(wanted
-        .fields()
-        .iter()
-        .map(|field| match by_name.get(&field.name().to_lowercase()) {
-            Some(name) => cast(ident(*name), field.data_type().clone()).alias(field.name()),
-            None => cast(lit(ScalarValue::Null), field.data_type().clone()).alias(field.name()),
-        })
-        .collect())
+    let assignments = wanted.fields().iter().map(|column| {
+        let value = match by_name.get(&column.name().to_lowercase()) {
+            Some(field) if field.data_type() == column.data_type() && column.is_nullable() => ident(field.name()),
+            Some(field) => exactly::in_column(ident(field.name()), column),
+            None => exactly::in_column(lit(ScalarValue::Null), column),
+        };
+        value.alias(column.name())
+    });
+    Ok(assignments.collect())
+}
+
+/// The file is not what it was said to be.
+fn malformed(message: String) -> SqlError {
+    SqlError::new(Code::TypeMismatch, message)
 }

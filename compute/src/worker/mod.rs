@@ -11,6 +11,7 @@ mod load;
 pub mod memory;
 mod meter;
 mod serve;
+mod wire;
 mod write;
 
-pub use serve::{Bootstrap, Ready, serve};
+pub use serve::{Bootstrap, Ready, WorkerLog, serve};

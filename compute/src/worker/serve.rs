@@ -38,6 +38,17 @@ pub struct Bootstrap {
     pub resources: Resources,
     /// What the whole process may hold.
     pub process_bytes: u64,
+    /// How to log.
+    pub log: WorkerLog,
+}
+
+/// How a worker logs: as its gateway does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerLog {
+    /// Lines of JSON rather than of text.
+    pub json: bool,
+    /// Which events, in the words of `tracing_subscriber::EnvFilter`.
+    pub level: String,
 }
 
 /// What a worker answers when it can be asked.
@@ -47,10 +58,12 @@ pub struct Ready {
     pub address: SocketAddr,
 }
 
-/// Serves until standard input closes.
-pub async fn serve() -> Result<(), BoxError> {
+/// Serves until standard input closes. `start_log` is called first, with what the gateway says about logs.
+pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -> Result<(), BoxError> {
     let bootstrap = read_bootstrap()?;
+    start_log(&bootstrap.log)?;
     end_with_the_pipe();
+    stay_when_asked_to_stop()?;
     memory::limit(bootstrap.process_bytes);
 
     let bucket = Bucket::open(&bootstrap.bucket)?;
@@ -98,6 +111,18 @@ fn end_with_the_pipe() {
         let _ = std::io::stdin().lock().read_to_end(&mut rest);
         std::process::exit(0);
     });
+}
+
+/// A service manager sends its order to stop to every process. The gateway obeys it when its queries have ended, and then
+/// ends its workers by closing their pipes.
+fn stay_when_asked_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        // A signal that somebody listens to no longer ends the process.
+        let mut signals = signal(kind)?;
+        tokio::spawn(async move { while signals.recv().await.is_some() {} });
+    }
+    Ok(())
 }
 
 /// The one call a worker answers is `DoExchange`; the rest of Arrow Flight is not spoken here.

@@ -1,20 +1,33 @@
 //! Rows become files of a table. Nobody refers to them until the gateway commits.
 
+pub(super) mod columns;
+pub(super) mod exactly;
+
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use wasmhouse_storage::tables::{TableLocation, WriteOptions, WrittenFile, stored_schema, write_files};
 
 use super::head::{Desk, Stop};
 use crate::Error;
 use crate::session::with_microseconds;
-use crate::task::Task;
+use crate::task::{Action, LoadFormat, Task};
+
+/// How much of an upload one writer takes before another is worth its file.
+const BYTES_OF_A_WRITER: u64 = 64 << 20;
+
+/// The writers of one upload. Each holds a row group of up to 128 MiB, whatever the number of cores.
+const MAX_WRITERS: u64 = 4;
 
 /// The columns that files will have: those of the table, or those of the rows if the table is new.
 pub(super) fn columns_of_files(table: Option<&str>, plan: &LogicalPlan, rows: &Schema) -> Result<SchemaRef, Stop> {
@@ -29,18 +42,25 @@ pub(super) fn columns_of_files(table: Option<&str>, plan: &LogicalPlan, rows: &S
             // Columns that were written down keep their `not null`; those of a query only happen to have no NULL now.
             match plan {
                 LogicalPlan::EmptyRelation(_) => Ok(with_nullability_of(&declared, &stored)),
+                LogicalPlan::Projection(rows) => {
+                    let nullable = rows.expr.iter().map(|value| !exactly::is_not_null(value));
+                    Ok(with_nullability(nullable, &stored))
+                }
                 _ => Ok(stored),
             }
         }
     }
 }
 
-fn with_nullability_of(declared: &Schema, stored: &Schema) -> SchemaRef {
-    let fields = stored.fields().iter().zip(declared.fields());
-    let fields: Vec<Field> = fields
-        .map(|(stored, declared)| stored.as_ref().clone().with_nullable(declared.is_nullable()))
-        .collect();
-    Arc::new(Schema::new(fields))
+/// `stored`, with the NOT NULL of the columns that it was made from.
+pub(super) fn with_nullability_of(declared: &Schema, stored: &Schema) -> SchemaRef {
+    with_nullability(declared.fields().iter().map(|field| field.is_nullable()), stored)
+}
+
+fn with_nullability(nullable: impl Iterator<Item = bool>, stored: &Schema) -> SchemaRef {
+    let fields = stored.fields().iter().zip(nullable);
+    let fields = fields.map(|(field, nullable)| field.as_ref().clone().with_nullable(nullable));
+    Arc::new(Schema::new(fields.collect::<Fields>()))
 }
 
 /// Runs the plan and writes every partition's rows to files of its own.
@@ -52,6 +72,7 @@ pub(super) async fn files(
     at: &TableLocation,
     schema: &SchemaRef,
 ) -> Result<Vec<WrittenFile>, Stop> {
+    let plan = dealt_out(desk, state, task, plan).await?;
     let mut parts = FuturesUnordered::new();
     for part in 0..plan.output_partitioning().partition_count() {
         let rows = plan.execute(part, state.task_ctx())?;
@@ -67,6 +88,32 @@ pub(super) async fn files(
         files.extend(part.map_err(|error| Error::Internal(error.into()))?.map_err(stop)?);
     }
     Ok(files)
+}
+
+/// The rows of an upload, for as many writers as it is worth. A file that is read on one thread is not encoded on one if
+/// it is large, and a small one becomes one file. Which rows a file gets is chance.
+async fn dealt_out(
+    desk: &Desk,
+    state: &SessionState,
+    task: &Task,
+    plan: &Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>, Stop> {
+    let Action::Load { staged, format, .. } = &task.action else {
+        return Ok(Arc::clone(plan));
+    };
+    let parts = plan.output_partitioning().partition_count();
+    let is_read_in_parts = matches!(format, LoadFormat::Parquet | LoadFormat::Arrow) && parts > 1;
+    let staged = desk.bucket.store().head(&Path::from(staged.as_str())).await;
+    let bytes = staged.map_err(DataFusionError::from)?.size;
+    let writers = bytes.div_ceil(BYTES_OF_A_WRITER).clamp(1, MAX_WRITERS) as usize;
+    match writers.min(state.config().target_partitions()) {
+        writers if is_read_in_parts || writers == parts => Ok(Arc::clone(plan)),
+        0 | 1 => Ok(Arc::new(CoalescePartitionsExec::new(Arc::clone(plan)))),
+        writers => {
+            let dealt = RepartitionExec::try_new(Arc::clone(plan), Partitioning::RoundRobinBatch(writers))?;
+            Ok(Arc::new(dealt))
+        }
+    }
 }
 
 /// A failure of the rows themselves comes wrapped in that of their writer.

@@ -21,13 +21,17 @@ pub(crate) struct Ask {
 
 impl Ask {
     pub(crate) fn new(sql: impl Into<String>, dataset: Option<String>) -> Self {
-        let request_id = format!("{:032x}", rand::random::<u128>());
         Self {
             sql: sql.into(),
             dataset,
-            request_id,
+            request_id: request_id(),
         }
     }
+}
+
+/// A name for a request that nobody else gives to another.
+pub(crate) fn request_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// A query as the server describes it.
@@ -112,12 +116,18 @@ impl Query {
         self.schema.as_ref().is_some_and(|columns| !columns.is_empty())
     }
 
+    /// One word about what is being done for it.
+    pub(crate) fn phase(&self) -> &str {
+        let phase = self.progress.as_ref().and_then(|progress| progress.phase.as_deref());
+        phase.unwrap_or(self.state.as_str())
+    }
+
     /// One line about how far it is.
     pub(crate) fn progress_line(&self) -> String {
+        let phase = self.phase();
         let Some(progress) = &self.progress else {
-            return self.state.as_str().to_owned();
+            return phase.to_owned();
         };
-        let phase = progress.phase.as_deref().unwrap_or(self.state.as_str());
         format!(
             "{phase}, {}, {} read, {:.1} s",
             show::rows(progress.rows),
@@ -131,9 +141,11 @@ impl Query {
 #[serde(default)]
 pub(crate) struct Progress {
     phase: Option<String>,
-    rows: u64,
-    bytes_read: u64,
+    pub(crate) rows: u64,
+    pub(crate) bytes_read: u64,
     elapsed_ms: u64,
+    /// What it will process, once it is planned.
+    pub(crate) bytes_processed: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -141,6 +153,7 @@ pub(crate) struct Progress {
 pub(crate) struct Usage {
     pub(crate) bytes_processed: u64,
     pub(crate) rows_written: u64,
+    pub(crate) bytes_written: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -225,7 +238,41 @@ pub(crate) struct LoadOptions {
     pub(crate) delimiter: Option<char>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) schema: Option<String>,
+    /// The id under which a second sending of the same file is recognised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<String>,
     /// How the file is compressed, as a content encoding.
     #[serde(skip)]
     pub(crate) encoding: Option<&'static str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_is_not_done_is_an_error_with_its_place_in_the_sql() {
+        let text = r#"{"id":"q_1","state":"failed","kind":"select","error":
+            {"code":"unknown_column","message":"no column named x","line":2,"column":8,"query_id":"q_1"}}"#;
+        let query: Query = serde_json::from_str(text).expect("a query of the contract");
+
+        let Err(Error::Refused(refusal)) = query.answered() else {
+            panic!("it failed")
+        };
+
+        assert_eq!(
+            (refusal.code.as_str(), refusal.line, refusal.column),
+            ("unknown_column", Some(2), Some(8))
+        );
+    }
+
+    #[test]
+    fn a_running_query_says_how_far_it_is() {
+        let text = r#"{"id":"q_1","state":"running","progress":
+            {"phase":"scanning","rows":1234,"bytes_read":1048576,"elapsed_ms":2500},"schema":null,"rows":null}"#;
+        let query: Query = serde_json::from_str(text).expect("a query of the contract");
+
+        assert_eq!(query.progress_line(), "scanning, 1,234 rows, 1.0 MiB read, 2.5 s");
+        assert!(!query.has_rows());
+    }
 }

@@ -1,133 +1,116 @@
-use std::fs;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use super::*;
 
-fn server(data: &std::path::Path) -> Server {
-    Server {
-        url: None,
-        key: None,
-        data: data.to_owned(),
-        project: None,
+const DONE: &str = r#"{"id":"q_1","state":"done","kind":"select"}"#;
+const BUSY: &str = r#"{"error":{"code":"busy","message":"no worker is free"}}"#;
+
+/// What becomes of one request.
+enum Act {
+    Answer(&'static str, &'static str),
+    BreakOff,
+}
+
+/// A server for as many requests as there are acts, each on a connection of its own. It returns what it was asked.
+async fn serve(acts: Vec<Act>) -> (Client, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback has a free port");
+    let address = listener.local_addr().expect("the listener is bound");
+    let served = tokio::spawn(async move {
+        let mut requests = Vec::new();
+        for act in acts {
+            let (mut connection, _) = listener.accept().await.expect("the client connects");
+            requests.push(read(&mut connection).await);
+            if let Act::Answer(status, body) = act {
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nretry-after: 0\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                );
+                connection
+                    .write_all(answer.as_bytes())
+                    .await
+                    .expect("the client listens");
+            }
+        }
+        requests
+    });
+    let client = Client::new(&format!("http://{address}"), "wh_1").expect("the address is good");
+    (client, served)
+}
+
+/// One request; here a body ends with a brace, and without a body the head is all.
+async fn read(connection: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    while !(request.ends_with(b"}") || request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n")) {
+        let read = connection.read_buf(&mut request).await.expect("the client speaks");
+        assert!(read > 0, "the client left in the middle of a request");
     }
+    String::from_utf8(request).expect("a request is text")
 }
 
-fn with_files() -> tempfile::TempDir {
-    let data = tempfile::tempdir().expect("a directory can be made");
-    let write = |name: &str, text: &str| fs::write(data.path().join(name), text).expect("a file can be written");
-    write(
-        "client.toml",
-        "url = \"http://127.0.0.1:8080\"\nproject = \"main\"\nkey = \"wh_main\"\n",
-    );
-    write(
-        "demo.toml",
-        "url = \"http://127.0.0.1:8080\"\nproject = \"demo\"\nkey = \"wh_demo\"\n",
-    );
-    data
+fn body(request: &str) -> &str {
+    request
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body)
+        .expect("a request has a head")
 }
 
-#[test]
-fn address_and_key_come_from_the_client_file() {
-    let data = with_files();
+#[tokio::test]
+async fn a_query_whose_answer_is_lost_is_created_again_under_the_same_id() {
+    let (client, served) = serve(vec![Act::BreakOff, Act::Answer("200 OK", DONE)]).await;
 
-    let client = server(data.path()).connect().expect("the file says enough");
+    let query = client
+        .create_query(&Ask::new("select 1", None), Duration::ZERO)
+        .await
+        .expect("the second answer arrives");
 
-    assert_eq!(
-        (client.url.as_str(), client.key.as_str()),
-        ("http://127.0.0.1:8080/", "wh_main")
-    );
+    let requests = served.await.expect("the server does its acts");
+    assert_eq!(query.id, "q_1");
+    assert!(body(&requests[0]).contains("request_id"), "{}", requests[0]);
+    assert_eq!(body(&requests[0]), body(&requests[1]));
 }
 
-#[test]
-fn a_project_has_a_client_file_of_its_own() {
-    let data = with_files();
+#[tokio::test]
+async fn a_query_is_looked_at_again_when_the_connection_breaks() {
+    let (client, served) = serve(vec![Act::BreakOff, Act::Answer("200 OK", DONE)]).await;
 
-    let client = Server {
-        project: Some("demo".to_owned()),
-        ..server(data.path())
-    }
-    .connect()
-    .expect("there is one");
+    let query = client
+        .query("q_1", Duration::ZERO)
+        .await
+        .expect("the second answer arrives");
 
-    assert_eq!(client.key, "wh_demo");
+    assert_eq!(query.id, "q_1");
+    assert_eq!(served.await.expect("the server does its acts").len(), 2);
 }
 
-#[test]
-fn flags_win_over_the_file_and_need_no_file() {
-    let nowhere = server(std::path::Path::new("nowhere"));
-    let url = Some("https://house.example/base".to_owned());
+#[tokio::test]
+async fn a_busy_server_is_asked_again_when_it_says_so() {
+    let busy = Act::Answer("429 Too Many Requests", BUSY);
+    let (client, _served) = serve(vec![busy, Act::Answer("200 OK", DONE)]).await;
 
-    let client = Server {
-        url,
-        key: Some("wh_flag".to_owned()),
-        ..nowhere
-    }
-    .connect()
-    .expect("the flags say enough");
+    let query = client.create_query(&Ask::new("select 1", None), Duration::ZERO).await;
 
-    assert_eq!(client.key, "wh_flag");
-    let request = client
-        .request(Method::GET, &["datasets", "a/b", "tables"])
-        .build()
-        .expect("a good address");
-    assert_eq!(
-        request.url().as_str(),
-        "https://house.example/base/v1/datasets/a%2Fb/tables"
-    );
+    assert_eq!(query.expect("there is a worker now").id, "q_1");
 }
 
-#[test]
-fn a_kept_key_is_not_sent_to_another_server() {
-    let data = with_files();
+#[tokio::test]
+async fn a_refusal_is_not_argued_with() {
+    let (client, served) = serve(vec![Act::Answer("409 Conflict", BUSY)]).await;
 
-    let other = Server {
-        url: Some("http://elsewhere.example".to_owned()),
-        ..server(data.path())
-    }
-    .connect();
+    let refused = client.create_query(&Ask::new("select 1", None), Duration::ZERO).await;
 
-    let error = other.expect_err("the key belongs to somebody else").to_string();
-    assert!(error.starts_with("no key for http://elsewhere.example"), "{error}");
-    let same = Server {
-        url: Some("http://127.0.0.1:8080/".to_owned()),
-        ..server(data.path())
-    };
-    assert_eq!(same.connect().expect("the same server").key, "wh_main");
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    assert_eq!(served.await.expect("the server does its acts").len(), 1);
 }
 
-#[test]
-fn without_any_of_them_the_error_says_what_to_do() {
-    let error = server(std::path::Path::new("nowhere"))
-        .connect()
-        .expect_err("there is no file")
-        .to_string();
-    assert!(
-        error.contains("WASMHOUSE_URL") && error.contains("client.toml"),
-        "{error}"
-    );
-}
+#[tokio::test]
+async fn a_statement_without_an_id_is_sent_once() {
+    let (client, _served) = serve(vec![Act::BreakOff, Act::Answer("200 OK", DONE)]).await;
 
-#[test]
-fn a_query_that_is_not_done_is_an_error_with_its_place_in_the_sql() {
-    let text = r#"{"id":"q_1","state":"failed","kind":"select","error":
-        {"code":"unknown_column","message":"no column named x","line":2,"column":8,"query_id":"q_1"}}"#;
-    let query: Query = serde_json::from_str(text).expect("a query of the contract");
+    let lost = client.sql("select 1 -- {}", None).await;
 
-    let Err(Error::Refused(refusal)) = query.answered() else {
-        panic!("it failed")
-    };
-
-    assert_eq!(
-        (refusal.code.as_str(), refusal.line, refusal.column),
-        ("unknown_column", Some(2), Some(8))
-    );
-}
-
-#[test]
-fn a_running_query_says_how_far_it_is() {
-    let text = r#"{"id":"q_1","state":"running","progress":
-        {"phase":"scanning","rows":1234,"bytes_read":1048576,"elapsed_ms":2500},"schema":null,"rows":null}"#;
-    let query: Query = serde_json::from_str(text).expect("a query of the contract");
-
-    assert_eq!(query.progress_line(), "scanning, 1,234 rows, 1.0 MiB read, 2.5 s");
-    assert!(!query.has_rows());
+    assert!(lost.is_err_and(|error| error.is_unreachable()));
 }

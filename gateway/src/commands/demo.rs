@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
+use wasmhouse_storage::BoxError;
 
 use crate::client::show::{self, Grid};
 use crate::client::{Answer, Client};
@@ -19,8 +20,6 @@ mod process;
 mod project;
 mod tpch;
 mod verify;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 use process::Process;
 use project::Project;

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - The file is streamed as it is: neither it nor its rows are ever in memory as a whole.
 //! - What cannot be read here changes nothing there: the file is opened before the server is asked for anything.
+//! - A file that is sent twice is loaded once: every sending of one invocation has the same `request_id`.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,15 +13,18 @@ use futures::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
+use wasmhouse_storage::BoxError;
 
-use crate::client::{Client, LoadOptions, Server, show};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::client::{self, Client, LoadOptions, Query, Server, show};
 
 /// How much of the file is read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// How often the server is asked how far it is, once it has the whole file.
 const TICK: Duration = Duration::from_millis(500);
+/// How often a file is sent when the connection breaks each time.
+const SENDINGS: u32 = 3;
+/// How long the server is given before the file is sent again; twice as long the second time.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Load a file into a table, which is created when it is not there.
 #[derive(Debug, clap::Args)]
@@ -99,60 +103,105 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     let client = args.server.connect()?;
     let options = options(&args)?;
     let Target { dataset, table } = &args.target;
-    let (file, bytes) = open(&args.file).await?;
+    let file = File::open(&args.file).await?;
 
     client.ensure_dataset(dataset).await?;
     let started = Instant::now();
-    let rows = send(&client, &args.target, &options, file, bytes).await?;
+    let progress = progress_bar(file.bytes);
+    let loaded = load(&client, &args, &options, file, &progress).await;
+    let sent = progress.position();
+    progress.finish_and_clear();
 
-    let seconds = started.elapsed().as_secs_f64();
+    let usage = loaded?.usage.unwrap_or_default();
     writeln!(
         io::stdout(),
-        "loaded {} into {dataset}.{table} in {seconds:.1} s",
-        show::rows(rows)
+        "loaded {} into {dataset}.{table} in {}, {} sent, {} stored",
+        show::rows(usage.rows_written),
+        show::elapsed(started.elapsed()),
+        show::bytes(sent),
+        show::bytes(usage.bytes_written)
     )?;
     Ok(())
 }
 
-type File = Box<dyn AsyncRead + Send + Unpin>;
-
-/// The file, and its length when it has one.
-async fn open(path: &Path) -> Result<(File, Option<u64>), BoxError> {
-    if path == Path::new("-") {
-        return Ok((Box::new(tokio::io::stdin()), None));
-    }
-    let cannot_read = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    let file = tokio::fs::File::open(path).await.map_err(cannot_read)?;
-    let metadata = file.metadata().await.map_err(cannot_read)?;
-    if metadata.is_dir() {
-        return Err(format!("{} is a directory; load takes one file", path.display()).into());
-    }
-    Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+/// What is to be loaded, opened.
+struct File {
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    /// How long it is. Known of a file on a disk, which is also what can be read a second time.
+    bytes: Option<u64>,
 }
 
-/// Streams the file and waits until its rows are in the table. Returns how many there are.
-async fn send(
+impl File {
+    async fn open(path: &Path) -> Result<Self, BoxError> {
+        if path == Path::new("-") {
+            return Ok(Self {
+                reader: Box::new(tokio::io::stdin()),
+                bytes: None,
+            });
+        }
+        let shown = path.display();
+        let cannot_read = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => format!("no file {shown}; check the path, or give - to read what is piped in"),
+            _ => format!("cannot read {shown}: {error}"),
+        };
+        let file = tokio::fs::File::open(path).await.map_err(cannot_read)?;
+        let metadata = file.metadata().await.map_err(cannot_read)?;
+        if metadata.is_dir() {
+            return Err(format!("{shown} is a directory; load takes one file").into());
+        }
+        Ok(Self {
+            reader: Box::new(file),
+            bytes: metadata.is_file().then_some(metadata.len()),
+        })
+    }
+
+    /// The file as the body of a request, counted as it leaves.
+    fn into_body(self, progress: &ProgressBar) -> reqwest::Body {
+        let sent = progress.clone();
+        let chunks = ReaderStream::with_capacity(self.reader, CHUNK_BYTES);
+        reqwest::Body::wrap_stream(chunks.inspect_ok(move |chunk| sent.inc(chunk.len() as u64)))
+    }
+}
+
+/// Sends the file and waits until its rows are in the table.
+async fn load(
     client: &Client,
-    target: &Target,
+    args: &Args,
     options: &LoadOptions,
     file: File,
-    bytes: Option<u64>,
-) -> Result<u64, BoxError> {
-    let progress = progress_bar(bytes);
-    let sent = progress.clone();
-    let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES).inspect_ok(move |chunk| sent.inc(chunk.len() as u64));
-    let body = reqwest::Body::wrap_stream(chunks);
+    progress: &ProgressBar,
+) -> Result<Query, BoxError> {
+    let query = send(client, args, options, file, progress).await?;
+    let watch = |query: &Query| progress.set_message(query.progress_line());
+    Ok(client.ended(query, TICK, watch).await?)
+}
 
-    let loaded = match client.load(&target.dataset, &target.table, options, body).await {
-        Ok(query) => {
-            client
-                .ended(query, TICK, |query| progress.set_message(query.progress_line()))
-                .await
+/// Sends the file until the server has all of it. When the connection breaks it is sent again, if it can be read again.
+async fn send(
+    client: &Client,
+    args: &Args,
+    options: &LoadOptions,
+    mut file: File,
+    progress: &ProgressBar,
+) -> Result<Query, BoxError> {
+    let Target { dataset, table } = &args.target;
+    let mut sent = 0;
+    loop {
+        let can_be_read_again = file.bytes.is_some();
+        let body = file.into_body(progress);
+        let error = match client.load(dataset, table, options, body).await {
+            Ok(query) => return Ok(query),
+            Err(error) => error,
+        };
+        sent += 1;
+        if !error.is_unreachable() || !can_be_read_again || sent == SENDINGS {
+            return Err(error.into());
         }
-        Err(error) => Err(error),
-    };
-    progress.finish_and_clear();
-    Ok(loaded?.usage.unwrap_or_default().rows_written)
+        progress.set_message("the connection broke; the file is sent again");
+        tokio::time::sleep(PAUSE * sent).await;
+        progress.set_position(0);
+        file = File::open(&args.file).await?;
+    }
 }
 
 fn progress_bar(bytes: Option<u64>) -> ProgressBar {
@@ -187,7 +236,7 @@ fn options(args: &Args) -> Result<LoadOptions, String> {
     };
     let unknown = || {
         format!(
-            "the name {} does not say what the file holds; give --format",
+            "the name {} does not say what the file holds; give --format csv, tsv, json, parquet or arrow",
             args.file.display()
         )
     };
@@ -212,6 +261,7 @@ fn options(args: &Args) -> Result<LoadOptions, String> {
         header: is_csv.then_some(!args.no_header),
         delimiter: args.delimiter.or(default_delimiter),
         schema: args.schema.clone(),
+        request_id: Some(client::request_id()),
         encoding,
     })
 }

@@ -8,6 +8,7 @@ pub(crate) mod serve;
 pub(crate) mod sql;
 
 use tracing_subscriber::EnvFilter;
+use wasmhouse_compute::worker::WorkerLog;
 use wasmhouse_storage::BoxError;
 
 use crate::config::{LogConfig, LogFormat};
@@ -26,6 +27,9 @@ fn start_log(config: &LogConfig) -> Result<(), BoxError> {
 }
 
 /// A worker logs where its gateway logs, as its gateway does.
-pub(crate) fn start_worker_log() -> Result<(), BoxError> {
-    start_log(&crate::config::Config::read(None)?.log)
+pub(crate) fn start_worker_log(log: &WorkerLog) -> Result<(), BoxError> {
+    start_log(&LogConfig {
+        format: if log.json { LogFormat::Json } else { LogFormat::Text },
+        level: log.level.clone(),
+    })
 }

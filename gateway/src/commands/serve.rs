@@ -46,10 +46,10 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
-    let lock = lock_data(&config.data)?;
+    let locks = lock(&config)?;
     let app = App::open(&config).await?;
     if config.is_alone() {
-        app.upkeep.end_all().await?;
+        app.upkeep.end_all().await;
     }
 
     introduce(&app, &config.data, address).await?;
@@ -70,22 +70,36 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     stop.cancel();
     upkeep.await?;
     app.close().await;
-    lock.unlock()?;
+    drop(locks);
     info!("stopped");
     Ok(())
 }
 
-/// One server for one data folder; the lock goes with the process, however it ends.
-fn lock_data(data: &Path) -> Result<std::fs::File, BoxError> {
-    std::fs::create_dir_all(data)?;
-    let file = std::fs::File::create(data.join("lock"))?;
+/// One server for one data folder, and one for one SQLite file, wherever that is. The locks go with the process, however
+/// it ends.
+fn lock(config: &Config) -> Result<Vec<std::fs::File>, BoxError> {
+    std::fs::create_dir_all(&config.data)?;
+    let data = lock_file(&config.data.join("lock"), || {
+        let data = config.data.display();
+        format!("another server uses the data folder {data}; stop it, or choose another with --data")
+    })?;
+    let Some(file) = config.catalog_file() else {
+        return Ok(vec![data]);
+    };
+    let mut beside = file.clone().into_os_string();
+    beside.push(".lock");
+    let catalog = lock_file(Path::new(&beside), || {
+        let file = file.display();
+        format!("another server uses the catalog {file}; stop it, or use PostgreSQL for several servers")
+    })?;
+    Ok(vec![data, catalog])
+}
+
+fn lock_file(path: &Path, taken: impl FnOnce() -> String) -> Result<std::fs::File, BoxError> {
+    let file = std::fs::File::create(path).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(format!(
-            "another server uses the data folder {}; stop it, or choose another with --data",
-            data.display()
-        )
-        .into()),
+        Err(std::fs::TryLockError::WouldBlock) => Err(taken().into()),
         Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
     }
 }

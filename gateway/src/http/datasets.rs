@@ -1,17 +1,19 @@
 //! Datasets: the folders of tables.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use wasmhouse_storage::ids::DatasetName;
 
-use super::Door;
 use super::error::{ApiError, ErrorBody};
+use super::extract::{Body, Path, Query};
 use crate::access::Caller;
 use crate::error::Error;
+use crate::tables::{DescribedDataset, Tables};
 
-/// A dataset.
+/// A dataset in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DatasetBody {
     name: String,
@@ -24,6 +26,17 @@ pub(crate) struct DatasetList {
     datasets: Vec<DatasetBody>,
 }
 
+/// A dataset, and how much is in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DatasetDetail {
+    name: String,
+    created_at: String,
+    /// How many tables it has.
+    tables: u64,
+    /// How many views it has.
+    views: u64,
+}
+
 /// A dataset to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,8 +47,8 @@ pub(crate) struct NewDataset {
 
 /// List datasets.
 #[utoipa::path(get, path = "/v1/datasets", tag = "data", responses((status = 200, body = DatasetList)))]
-pub(super) async fn list_datasets(State(door): State<Door>, caller: Caller) -> Result<Json<DatasetList>, ApiError> {
-    let datasets = door.app.tables.datasets(&caller).await?;
+pub(super) async fn list_datasets(State(tables): State<Tables>, caller: Caller) -> Result<Json<DatasetList>, ApiError> {
+    let datasets = tables.datasets(&caller).await?;
     let datasets = datasets
         .into_iter()
         .map(|dataset| DatasetBody {
@@ -52,21 +65,44 @@ pub(super) async fn list_datasets(State(door): State<Door>, caller: Caller) -> R
     responses((status = 201, description = "Created"), (status = 409, description = "The name is taken", body = ErrorBody))
 )]
 pub(super) async fn create_dataset(
-    State(door): State<Door>,
+    State(tables): State<Tables>,
     caller: Caller,
-    body: Result<Json<NewDataset>, axum::extract::rejection::JsonRejection>,
+    Body(new): Body<NewDataset>,
 ) -> Result<StatusCode, ApiError> {
-    let Json(new) = body?;
-    door.app
-        .tables
-        .create_dataset(&caller, &new.name.parse().map_err(Error::from)?)
-        .await?;
+    let name: DatasetName = new.name.parse().map_err(Error::from)?;
+    tables.create_dataset(&caller, &name).await?;
     Ok(StatusCode::CREATED)
+}
+
+/// Describe a dataset.
+#[utoipa::path(
+    get, path = "/v1/datasets/{dataset}", tag = "data", params(("dataset" = String, Path)),
+    responses((status = 200, body = DatasetDetail), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn get_dataset(
+    State(tables): State<Tables>,
+    caller: Caller,
+    Path(dataset): Path<String>,
+) -> Result<Json<DatasetDetail>, ApiError> {
+    let described = tables.describe_dataset(&caller, &dataset_name(&dataset)?).await?;
+    let DescribedDataset {
+        name,
+        created_at,
+        tables,
+        views,
+    } = described;
+    Ok(Json(DatasetDetail {
+        name: name.to_string(),
+        created_at: created_at.to_rfc3339(),
+        tables,
+        views,
+    }))
 }
 
 /// How to delete a dataset.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct DeleteDataset {
     /// With all that is in it.
     cascade: bool,
@@ -82,14 +118,19 @@ pub(super) struct DeleteDataset {
     )
 )]
 pub(super) async fn delete_dataset(
-    State(door): State<Door>,
+    State(tables): State<Tables>,
     caller: Caller,
     Path(dataset): Path<String>,
-    how: Result<Query<DeleteDataset>, axum::extract::rejection::QueryRejection>,
+    Query(how): Query<DeleteDataset>,
 ) -> Result<StatusCode, ApiError> {
-    let dataset = dataset
-        .parse()
-        .map_err(|_| Error::NotFound(format!("no dataset named {dataset}")))?;
-    door.app.tables.drop_dataset(&caller, &dataset, how?.cascade).await?;
+    tables
+        .drop_dataset(&caller, &dataset_name(&dataset)?, how.cascade)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A name that cannot be one names no dataset.
+pub(super) fn dataset_name(text: &str) -> Result<DatasetName, ApiError> {
+    text.parse()
+        .map_err(|_| Error::NotFound(format!("no dataset named {text}")).into())
 }

@@ -2,11 +2,11 @@
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::Door;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorBody};
 use crate::error::Error;
 
 /// The process answers.
@@ -18,12 +18,12 @@ pub(super) async fn healthz() -> &'static str {
 /// The catalog answers too, so queries can be taken.
 #[utoipa::path(
     get, path = "/readyz", tag = "house", security(()),
-    responses((status = 200, body = String), (status = 503, description = "Not now"))
+    responses((status = 200, body = String), (status = 503, description = "Not now", body = ErrorBody))
 )]
-pub(super) async fn readyz(State(door): State<Door>) -> Response {
+pub(super) async fn readyz(State(door): State<Door>) -> Result<&'static str, ApiError> {
     match door.app.is_ready().await {
-        true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the catalog does not answer\n").into_response(),
+        true => Ok("ready\n"),
+        false => Err(Error::Unavailable("the catalog does not answer".into()).into()),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::any::Any;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,9 +12,13 @@ use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
 use wasmhouse_compute::causes;
-use wasmhouse_storage::queries::QueryError;
+use wasmhouse_storage::queries::{QueryError, QueryState};
 
 use crate::error::Error;
+
+/// What is said of a body whose end did not come, or could not be unpacked.
+pub(super) const UNREADABLE_BODY: &str =
+    "the body could not be read to its end; it broke off, or is not packed as its content-encoding says";
 
 /// The body of every answer that is not a success.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,10 +50,17 @@ pub(crate) struct ErrorDetail {
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
+    /// The same request may be sent again in a few seconds.
+    again: bool,
     body: ErrorBody,
 }
 
 impl ApiError {
+    /// The same answer with a status that says more than its code does.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     fn new(status: StatusCode, error: QueryError, query_id: Option<String>) -> Self {
         let QueryError {
             code,
@@ -59,6 +70,7 @@ impl ApiError {
         } = error;
         Self {
             status,
+            again: matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE),
             body: ErrorBody {
                 error: ErrorDetail {
                     code,
@@ -77,8 +89,12 @@ impl From<Error> for ApiError {
         let said = error.for_record();
         let status = match &error {
             Error::Sql(_) => status_of(&said.code),
-            Error::Query { id, error, .. } => {
-                return Self::new(status_of(&error.code), error.clone(), Some(id.to_string()));
+            Error::Query { id, error, state } => {
+                let status = status_of_query(*state, &error.code);
+                let answer = Self::new(status, error.clone(), Some(id.to_string()));
+                // What a query without an end wrote may be seen yet; whoever sends it again at once may write it twice.
+                let again = answer.again && state.is_final();
+                return Self { again, ..answer };
             }
             Error::InvalidRequest(_) => StatusCode::BAD_REQUEST,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
@@ -86,7 +102,9 @@ impl From<Error> for ApiError {
             Error::Unauthenticated => StatusCode::UNAUTHORIZED,
             Error::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Error::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Error::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Error::Unavailable(cause) => {
                 error!("storage did not answer: {}", causes(cause.as_ref()));
                 StatusCode::SERVICE_UNAVAILABLE
@@ -100,18 +118,36 @@ impl From<Error> for ApiError {
     }
 }
 
-/// The status of a statement's error, by its code.
+/// The status of a query that has no answer. It is not the asker's fault when its gateway stopped, nor when nobody
+/// knows yet whether its rows were committed.
+fn status_of_query(state: QueryState, code: &str) -> StatusCode {
+    match state {
+        QueryState::Pending | QueryState::Running | QueryState::Committing | QueryState::Lost => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        QueryState::Done | QueryState::Failed | QueryState::Cancelled | QueryState::Abandoned => status_of(code),
+    }
+}
+
+/// The status of a statement's error, by its code. These are all the codes that there are, as README.md lists them.
 fn status_of(code: &str) -> StatusCode {
     match code {
-        "unknown_table" | "unknown_dataset" | "not_found" => StatusCode::NOT_FOUND,
-        "already_exists" | "conflict" => StatusCode::CONFLICT,
+        "invalid_sql" | "unknown_column" | "unknown_function" | "type_mismatch" | "not_supported" => {
+            StatusCode::BAD_REQUEST
+        }
+        "invalid_request" | "cancelled" => StatusCode::BAD_REQUEST,
+        "unauthenticated" => StatusCode::UNAUTHORIZED,
         "not_allowed" => StatusCode::FORBIDDEN,
+        "unknown_table" | "unknown_dataset" | "not_found" => StatusCode::NOT_FOUND,
+        "not_acceptable" => StatusCode::NOT_ACCEPTABLE,
         "timeout" => StatusCode::REQUEST_TIMEOUT,
-        "busy" => StatusCode::TOO_MANY_REQUESTS,
-        "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
-        "internal" | "worker_crashed" => StatusCode::INTERNAL_SERVER_ERROR,
+        "already_exists" | "conflict" => StatusCode::CONFLICT,
         "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "execution_failed" | "out_of_memory" | "over_budget" | "too_complex" => StatusCode::UNPROCESSABLE_ENTITY,
+        "too_complex" | "over_budget" | "out_of_memory" | "execution_failed" => StatusCode::UNPROCESSABLE_ENTITY,
+        "busy" => StatusCode::TOO_MANY_REQUESTS,
+        "internal" | "worker_crashed" => StatusCode::INTERNAL_SERVER_ERROR,
+        "unavailable" | "lost" => StatusCode::SERVICE_UNAVAILABLE,
+        // A record of another version of this program.
         _ => StatusCode::BAD_REQUEST,
     }
 }
@@ -119,10 +155,7 @@ fn status_of(code: &str) -> StatusCode {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
-        if matches!(
-            self.status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        ) {
+        if self.again {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -131,11 +164,20 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<JsonRejection> for ApiError {
-    fn from(rejection: JsonRejection) -> Self {
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge("the request is larger than 2 MiB".to_owned()).into(),
-            _ => Error::InvalidRequest(rejection.body_text()).into(),
+            _ => Error::InvalidRequest(UNREADABLE_BODY.to_owned()).into(),
+        }
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection {
+            JsonRejection::BytesRejection(rejection) => rejection.into(),
+            rejection => Error::InvalidRequest(rejection.body_text()).into(),
         }
     }
 }

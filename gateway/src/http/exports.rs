@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wasmhouse_compute::params::Params;
@@ -15,12 +15,12 @@ use wasmhouse_compute::sql::Kind;
 use wasmhouse_compute::task::ExportFormat;
 use wasmhouse_storage::results::ResultReader;
 
-use super::Door;
 use super::error::{ApiError, ErrorBody};
+use super::extract::Body;
 use super::queries::{QueryBody, Statement, answer, patience};
 use crate::access::Caller;
 use crate::error::Error;
-use crate::queries::Work;
+use crate::queries::{Queries, Work};
 
 /// A query and the files it becomes.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -61,11 +61,10 @@ pub(crate) struct NewExport {
     )
 )]
 pub(super) async fn create_export(
-    State(door): State<Door>,
+    State(queries): State<Queries>,
     caller: Caller,
-    body: Result<Json<NewExport>, axum::extract::rejection::JsonRejection>,
+    Body(new): Body<NewExport>,
 ) -> Result<Response, ApiError> {
-    let Json(new) = body?;
     let format = match new.format.as_str() {
         "parquet" => ExportFormat::Parquet,
         "csv" => ExportFormat::Csv,
@@ -76,7 +75,6 @@ pub(super) async fn create_export(
             return Err(Error::InvalidRequest(message).into());
         }
     };
-    let queries = &door.app.queries;
     let statement = Statement {
         sql: new.sql,
         dataset: new.dataset,
@@ -87,7 +85,7 @@ pub(super) async fn create_export(
         request_id: new.request_id,
         ..Statement::default()
     };
-    let (statement, options) = statement.read(queries)?;
+    let (statement, options) = statement.read(&queries)?;
     if !matches!(statement.kind, Kind::Query) {
         return Err(Error::InvalidRequest("only a query can be exported".to_owned()).into());
     }
@@ -97,7 +95,7 @@ pub(super) async fn create_export(
         format,
     };
     let accepted = queries.create(&caller, work, options).await?;
-    answer(queries, &accepted, patience(new.wait_ms, Duration::from_secs(60))).await
+    answer(&queries, &accepted, patience(new.wait_ms, Duration::from_secs(60))).await
 }
 
 /// One file of an export.
@@ -112,7 +110,8 @@ pub(crate) struct ExportedFile {
 /// The files of an export, which are its results.
 pub(super) async fn files(reader: &ResultReader) -> Result<Vec<ExportedFile>, ApiError> {
     let mut files = Vec::new();
-    for batch in reader.page(0, reader.rows()).await.map_err(Error::from)? {
+    let mut batches = reader.stream();
+    while let Some(batch) = batches.try_next().await.map_err(Error::from)? {
         let urls = batch
             .column_by_name("url")
             .and_then(|column| column.as_string_opt::<i32>());

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use wasmhouse_storage::ledger::LedgerLine;
+use wasmhouse_storage::ledger::{Ledger, LedgerLine};
 
-use super::Door;
 use super::error::{ApiError, ErrorBody};
-use super::queries::UsageBody;
+use super::extract::Query;
+use super::usage::UsageBody;
 use crate::access::Caller;
 use crate::error::Error;
 
 /// Which lines to read.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListLedger {
     /// Only lines after this one.
     after: i64,
@@ -52,15 +53,12 @@ struct LedgerItem {
     responses((status = 200, body = LedgerPage), (status = 400, body = ErrorBody))
 )]
 pub(super) async fn list_ledger(
-    State(door): State<Door>,
+    State(ledger): State<Ledger>,
     caller: Caller,
-    wanted: Result<Query<ListLedger>, axum::extract::rejection::QueryRejection>,
+    Query(wanted): Query<ListLedger>,
 ) -> Result<Json<LedgerPage>, ApiError> {
-    let Query(wanted) = wanted?;
     let limit = wanted.limit.unwrap_or(100).clamp(1, 1000);
-    let lines = door
-        .app
-        .ledger
+    let lines = ledger
         .lines(&caller.project, wanted.after, limit)
         .await
         .map_err(Error::from)?;

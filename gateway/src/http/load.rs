@@ -1,33 +1,36 @@
 //! `POST …/load`: a file in, rows of a table out.
 //!
-//! The body is staged in the bucket as it arrives, a few megabytes at a time; then a worker reads it. So a load can be
-//! tried again on another worker without asking the sender again.
+//! Everything that can be wrong with the request is said before the file is read.
 
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::response::Response;
-use futures::StreamExt;
-use object_store::buffered::BufWriter;
+use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt;
 use utoipa::IntoParams;
 use wasmhouse_compute::task::LoadFormat;
 use wasmhouse_storage::ids::TableName;
 
 use super::Door;
-use super::error::{ApiError, ErrorBody};
-use super::queries::{QueryBody, answer, labels_of, patience};
+use super::error::{ApiError, ErrorBody, UNREADABLE_BODY};
+use super::extract::{Path, Query};
+use super::queries::{QueryBody, answer, check_tags, labels_of, patience};
 use crate::access::Caller;
 use crate::error::Error;
-use crate::queries::{Load, LoadMode, Options, Work};
+use crate::queries::{Load, LoadMode, Options, Staged, Work};
+
+/// How long the next part of a file may be waited for. The file as a whole may take as long as it takes.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How to read the file and what to do with its rows.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LoadOptions {
     /// `csv`, `json` (one object a line), `parquet` or `arrow`.
+    #[param(required = true)]
     format: String,
     /// `append` (the default; creates the table if it is not there), `create` or `replace`.
     mode: Option<String>,
@@ -43,15 +46,16 @@ pub(super) struct LoadOptions {
     wait_ms: Option<u64>,
     /// Time the load has once the file has arrived.
     timeout_ms: Option<u64>,
-    /// Sending the same id again finds the first load instead of loading twice.
+    /// Sending the same id again finds the first load instead of loading twice. 1 to 128 bytes.
     request_id: Option<String>,
-    /// `key:value`, several separated by commas.
+    /// `key:value`, several separated by commas. At most 32, with keys of 63 and values of 255 bytes.
     labels: Option<String>,
 }
 
 /// Load a file into a table.
 ///
 /// The body is the file, of any size up to the server's limit, also compressed with `content-encoding: gzip` or `zstd`.
+/// It may take as long as it takes, but not stop for a minute.
 #[utoipa::path(
     post, path = "/v1/datasets/{dataset}/tables/{table}/load", tag = "data",
     params(("dataset" = String, Path), ("table" = String, Path), LoadOptions),
@@ -66,32 +70,33 @@ pub(super) async fn load_table(
     State(door): State<Door>,
     caller: Caller,
     Path((dataset, table)): Path<(String, String)>,
-    options: Result<Query<LoadOptions>, axum::extract::rejection::QueryRejection>,
+    Query(options): Query<LoadOptions>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Query(options) = options?;
     let into = destination(&dataset, &table)?;
     let format = format_of(&options)?;
     let mode = mode_of(options.mode.as_deref())?;
-    let queries = &door.app.queries;
+    let labels = labels_of(options.labels.as_deref())?;
+    check_tags(&labels, options.request_id.as_deref())?;
     // Better to hear now than after the upload that there is no such dataset.
     door.app.tables.must_have_dataset(&caller, into.dataset()).await?;
 
-    let path = queries.staging(&caller.project);
-    let staged = stage(BufWriter::new(queries.store(), path.clone()), body, door.upload_bytes).await?;
-    tracing::debug!(bytes = staged, "an upload of {staged} bytes was staged");
-
+    let queries = &door.app.queries;
+    let upload = arriving(body);
+    let Staged { path, bytes, digest } = queries.stage(&caller.project, upload, door.upload_bytes).await?;
     let load = Load {
         into,
         mode,
         format,
-        declared: options.schema.clone(),
-        staged: path.to_string(),
+        declared: options.schema,
+        staged: path,
+        staged_bytes: bytes,
+        staged_digest: blake3::Hash::from_bytes(digest).to_hex().to_string(),
     };
     let options_of_query = Options {
         timeout: options.timeout_ms.map(Duration::from_millis),
-        labels: labels_of(options.labels.as_deref())?,
-        request_id: options.request_id.clone(),
+        labels,
+        request_id: options.request_id,
         ..Options::default()
     };
     let accepted = queries.create(&caller, Work::Load(load), options_of_query).await?;
@@ -142,32 +147,20 @@ fn mode_of(mode: Option<&str>) -> Result<LoadMode, Error> {
     }
 }
 
-/// Writes the body to the bucket as it arrives. What a broken upload leaves is aborted.
-async fn stage(mut out: BufWriter, body: Body, limit: u64) -> Result<u64, Error> {
-    let mut chunks = body.into_data_stream();
-    let mut bytes = 0u64;
-    while let Some(chunk) = chunks.next().await {
-        let written = match chunk {
-            Ok(chunk) => {
-                bytes += chunk.len() as u64;
-                if bytes > limit {
-                    Err(Error::TooLarge(format!(
-                        "the file is larger than the {} MiB that one may have",
-                        limit >> 20
-                    )))
-                } else {
-                    out.put(chunk).await.map_err(|error| Error::Unavailable(error.into()))
-                }
+/// The file, part by part, as it arrives. A sender who has fallen silent is not waited for.
+fn arriving(body: Body) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    stream::try_unfold(body.into_data_stream(), |mut parts| async move {
+        match tokio::time::timeout(SILENCE_TIMEOUT, parts.next()).await {
+            Ok(Some(Ok(part))) => Ok(Some((part, parts))),
+            Ok(None) => Ok(None),
+            Ok(Some(Err(error))) => {
+                tracing::debug!("an upload could not be read: {error}");
+                Err(Error::InvalidRequest(UNREADABLE_BODY.to_owned()))
             }
-            Err(error) => Err(Error::InvalidRequest(format!("the upload ended early: {error}"))),
-        };
-        if let Err(error) = written {
-            if let Err(abort) = out.abort().await {
-                tracing::warn!("an upload that failed could not be aborted: {abort}");
-            }
-            return Err(error);
+            Err(_) => Err(Error::TooSlow(format!(
+                "nothing of the file arrived for {} s; send it again",
+                SILENCE_TIMEOUT.as_secs()
+            ))),
         }
-    }
-    out.shutdown().await.map_err(|error| Error::Unavailable(error.into()))?;
-    Ok(bytes)
+    })
 }

@@ -7,19 +7,23 @@ mod datasets;
 mod diagnostics;
 mod error;
 mod exports;
+mod extract;
 mod ledger;
+mod listen;
 mod load;
+mod protocol;
 mod queries;
 mod results;
 mod sql;
 mod tables;
+mod usage;
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::http::HeaderName;
-use axum::serve::ListenerExt;
+use axum::middleware;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -29,8 +33,11 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use wasmhouse_storage::ledger::Ledger;
 
 use crate::app::App;
+use crate::queries::Queries;
+use crate::tables::Tables;
 use auth::BearerKey;
 
 /// The most that a request other than an upload may weigh, after decompression.
@@ -42,6 +49,24 @@ pub(crate) struct Door {
     pub(crate) app: App,
     pub(crate) upload_bytes: u64,
     pub(crate) metrics: PrometheusHandle,
+}
+
+impl FromRef<Door> for Queries {
+    fn from_ref(door: &Door) -> Self {
+        door.app.queries.clone()
+    }
+}
+
+impl FromRef<Door> for Tables {
+    fn from_ref(door: &Door) -> Self {
+        door.app.tables.clone()
+    }
+}
+
+impl FromRef<Door> for Ledger {
+    fn from_ref(door: &Door) -> Self {
+        door.app.ledger.clone()
+    }
 }
 
 #[derive(OpenApi)]
@@ -61,15 +86,13 @@ struct Contract;
 fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::with_openapi(Contract::openapi())
         // Statements.
-        .routes(routes!(sql::run_sql))
-        .routes(routes!(queries::create_query, queries::list_queries))
+        .routes(routes!(queries::create_query, queries::list::list_queries))
         .routes(routes!(queries::get_query))
-        .routes(routes!(queries::get_results))
         .routes(routes!(queries::cancel_query))
         .routes(routes!(exports::create_export))
         // Data.
         .routes(routes!(datasets::list_datasets, datasets::create_dataset))
-        .routes(routes!(datasets::delete_dataset))
+        .routes(routes!(datasets::get_dataset, datasets::delete_dataset))
         .routes(routes!(tables::list_tables, tables::create_table))
         .routes(routes!(tables::get_table, tables::delete_table))
         .routes(routes!(tables::list_versions))
@@ -80,6 +103,13 @@ fn routes() -> OpenApiRouter<Door> {
         .routes(routes!(diagnostics::readyz))
         .routes(routes!(diagnostics::metrics))
         .routes(routes!(diagnostics::openapi))
+        // Rows, and the only answers that may break off.
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(sql::run_sql))
+                .routes(routes!(queries::pages::get_results))
+                .layer(middleware::from_fn(protocol::tells_cuts)),
+        )
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         // An upload is as large as it is; its own limit counts what it writes.
         .merge(
@@ -104,7 +134,8 @@ fn router(door: Door) -> Router {
     router
         .fallback(diagnostics::nowhere)
         .method_not_allowed_fallback(diagnostics::not_this_way)
-        .layer(RequestDecompressionLayer::new())
+        .layer(middleware::from_fn(protocol::is_unpacked))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(error::from_panic))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -121,23 +152,6 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
     patience: Duration,
 ) -> std::io::Result<()> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let graceful = async move {
-        stop.await;
-        let _ = stopping.send(());
-    };
-    // A small answer is sent at once, not when the one before it has been acknowledged.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!("a connection will be slow: {error}");
-        }
-    });
-    let serving = axum::serve(listener, router(door))
-        .with_graceful_shutdown(graceful)
-        .into_future();
-    tokio::select! {
-        served = serving => served,
-        // A client that never reads must not keep the house open.
-        () = async { let _ = stopped.await; tokio::time::sleep(patience).await; } => Ok(()),
-    }
+    listen::listen(listener, router(door), stop, patience).await;
+    Ok(())
 }

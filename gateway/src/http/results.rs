@@ -4,28 +4,20 @@
 //! - A failure never looks like success. When the rows stop before their end the body ends in an error, so the
 //!   connection is aborted and no final chunk is sent; JSON lines say why on their last line.
 //! - Only a complete answer ends with the trailer `wasmhouse-status: done`.
-//! - Memory is bounded by [`ROWS_AT_ONCE`] and [`BYTES_AT_ONCE`] (and a Parquet row group), whatever the rows weigh.
-//! - A value reads the same in JSON lines, JSON and CSV: [`cells`] writes them all.
-//! - Column names are distinct in every format: a second `a` is `a_1`. Rows as objects would lose a value otherwise.
+//! - Memory is bounded by that of one slice ([`slices`]) and a Parquet row group, whatever the rows weigh.
+//! - A value reads the same here and in an exported file: [`formats`] spells both.
 
-mod arrow;
-mod cells;
 mod columns;
-mod csv;
 mod format;
 mod json;
-mod parquet;
-mod plain;
-mod slices;
-mod time;
 
 #[cfg(test)]
 mod tests;
 
-use ::arrow::array::RecordBatch;
-use ::arrow::datatypes::SchemaRef;
-use ::arrow::error::ArrowError;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use axum::body::{Body, Bytes};
+use axum::http::header::TRAILER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use futures::channel::mpsc::{self, Sender};
 use futures::stream::{self, BoxStream};
@@ -33,6 +25,7 @@ use futures::{SinkExt, StreamExt, future};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde::Serialize;
+use wasmhouse_compute::formats::{self, Unwritable, slices};
 
 pub(crate) use columns::{Column, schema_json};
 pub(super) use format::Format;
@@ -40,12 +33,6 @@ pub(super) use format::Format;
 /// The trailer of a complete answer. HTTP/1.1 sends it when the response names it in `trailer` and the request
 /// says `te: trailers`.
 pub(super) const STATUS_TRAILER: HeaderName = HeaderName::from_static("wasmhouse-status");
-
-/// Rows encoded into one chunk, at most.
-const ROWS_AT_ONCE: usize = 8192;
-
-/// Bytes of values encoded into one chunk, at most, unless a single row is larger.
-const BYTES_AT_ONCE: usize = 4 << 20;
 
 /// What the last line says.
 #[derive(Clone, Debug, Serialize)]
@@ -77,19 +64,21 @@ pub(super) struct Failure {
     pub message: String,
 }
 
-impl Failure {
-    /// The rows came, but the format could not hold them.
-    fn encoding(error: impl std::fmt::Display) -> Self {
+impl From<Unwritable> for Failure {
+    fn from(error: Unwritable) -> Self {
         Self {
             code: "execution_failed".to_owned(),
-            message: format!("a row could not be written: {error}"),
+            message: error.to_string(),
         }
     }
 }
 
-impl From<ArrowError> for Failure {
-    fn from(error: ArrowError) -> Self {
-        Self::encoding(error)
+/// Says where a page is, and that its trailer says how it ended: some formats have no words besides rows.
+pub(super) fn page_headers(headers: &mut HeaderMap, page: &Page) {
+    headers.insert(TRAILER, HeaderValue::from(STATUS_TRAILER));
+    headers.insert("wasmhouse-total-rows", HeaderValue::from(page.total_rows));
+    if let Some(next) = page.next_start_row {
+        headers.insert("wasmhouse-next-row", HeaderValue::from(next));
     }
 }
 
@@ -141,14 +130,10 @@ async fn send_rows(
     frames: &mut Frames,
 ) -> Result<(), Failure> {
     let mut encoder = Encoder::new(format, &schema)?;
-    send(frames, encoder.open()?).await;
+    send(frames, encoder.open()).await;
 
     while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        if batch.num_columns() != schema.fields().len() {
-            return Err(Failure::encoding("it has other columns than its schema"));
-        }
-        for slice in slices::of(batch) {
+        for slice in slices::of(batch?) {
             send(frames, encoder.rows(&slice)?).await;
         }
     }
@@ -171,50 +156,47 @@ fn done() -> HeaderMap {
 
 /// One answer being written. A chunk may be empty: Parquet gives bytes a row group at a time.
 enum Encoder {
-    Json(json::Encoder),
-    Csv(csv::Encoder),
-    Arrow(Box<arrow::Encoder>),
-    Parquet(Box<parquet::Encoder>),
+    /// The end is the last line.
+    Lines(formats::Encoder),
+    /// The end is the last field.
+    Document(json::Document),
+    /// The format has no words besides rows.
+    Rows(formats::Encoder),
 }
 
 impl Encoder {
     fn new(format: Format, schema: &SchemaRef) -> Result<Self, Failure> {
-        let schema = columns::distinct(schema);
+        let rows = |format| formats::Encoder::new(format, schema);
         Ok(match format {
-            Format::JsonLines => Self::Json(json::Encoder::lines(&schema)),
-            Format::Json => Self::Json(json::Encoder::document(&schema)),
-            Format::Csv => Self::Csv(csv::Encoder::new(&schema)),
-            Format::Arrow => Self::Arrow(Box::new(arrow::Encoder::new(&schema)?)),
-            Format::Parquet => Self::Parquet(Box::new(parquet::Encoder::new(&schema)?)),
+            Format::JsonLines => Self::Lines(rows(formats::Format::JsonLines)?),
+            Format::Json => Self::Document(json::Document::new(schema)),
+            Format::Csv => Self::Rows(rows(formats::Format::Csv)?),
+            Format::Arrow => Self::Rows(rows(formats::Format::ArrowStream)?),
+            Format::Parquet => Self::Rows(rows(formats::Format::Parquet)?),
         })
     }
 
     /// What comes before the first row.
-    fn open(&mut self) -> Result<Vec<u8>, Failure> {
+    fn open(&mut self) -> Vec<u8> {
         match self {
-            Self::Json(json) => Ok(json.open()),
-            Self::Csv(csv) => Ok(csv.open()),
-            Self::Arrow(arrow) => Ok(arrow.open()),
-            Self::Parquet(_) => Ok(Vec::new()),
+            Self::Lines(rows) | Self::Rows(rows) => rows.open(),
+            Self::Document(document) => document.open(),
         }
     }
 
-    fn rows(&mut self, rows: &RecordBatch) -> Result<Vec<u8>, Failure> {
+    fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, Failure> {
         match self {
-            Self::Json(json) => json.rows(rows),
-            Self::Csv(csv) => csv.rows(rows),
-            Self::Arrow(arrow) => arrow.rows(rows),
-            Self::Parquet(parquet) => parquet.rows(rows),
+            Self::Lines(rows) | Self::Rows(rows) => Ok(rows.rows(batch)?),
+            Self::Document(document) => document.rows(batch),
         }
     }
 
     /// What comes after the last row.
     fn close(&mut self, end: &End) -> Result<Vec<u8>, Failure> {
         match self {
-            Self::Json(json) => Ok(json.close(end)),
-            Self::Csv(_) => Ok(Vec::new()),
-            Self::Arrow(arrow) => arrow.close(),
-            Self::Parquet(parquet) => parquet.close(),
+            Self::Lines(_) => Ok(json::last_line(end)),
+            Self::Document(document) => Ok(document.close(end)),
+            Self::Rows(rows) => Ok(rows.close()?),
         }
     }
 }

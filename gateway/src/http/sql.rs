@@ -1,6 +1,5 @@
 //! `POST /v1/sql`: one statement in, its rows out. For people with curl.
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, Query, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
@@ -11,17 +10,18 @@ use utoipa::{IntoParams, ToSchema};
 use wasmhouse_compute::task::Planned;
 use wasmhouse_storage::queries::QueryRecord;
 
-use super::Door;
 use super::error::{ApiError, ErrorBody};
+use super::extract::{self, Body};
 use super::queries::{Statement, labels_of};
 use super::results::{self, Column, End, Failure, Format};
 use crate::access::Caller;
-use crate::error::Error;
+use crate::error::{Error, Result as UseResult};
 use crate::queries::{DryRun, Ended, Queries};
 
-/// Options of a statement that is sent as plain text.
+/// Options of a statement that is sent as plain text. For one that is sent as JSON they hold where it says nothing.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SqlOptions {
     /// Where a name of one part is looked up.
     dataset: Option<String>,
@@ -60,10 +60,13 @@ pub(crate) struct DryRunTable {
 
 /// Run one SQL statement and get its rows.
 ///
-/// The body is SQL, or JSON as for `POST /v1/queries`. The rows come in the format of `Accept`: JSON lines
-/// (`application/x-ndjson`, also for `*/*`), `application/json`, `text/csv`, `application/vnd.apache.arrow.stream` or
-/// `application/vnd.apache.parquet`. In JSON lines the last line is `{"$end": …}`; in every format the trailer
-/// `wasmhouse-status: done` follows a complete answer, and an incomplete one ends in an aborted connection.
+/// The body is SQL, or JSON as for `POST /v1/queries`. An option may stand in the address or in the JSON; if it stands
+/// in both, it must be the same.
+///
+/// The rows come in the format of `Accept`: JSON lines (`application/x-ndjson`, also for `*/*`), `application/json`,
+/// `text/csv`, `application/vnd.apache.arrow.stream` or `application/vnd.apache.parquet`. In JSON lines the last line
+/// is `{"$end": …}`; in every format the trailer `wasmhouse-status: done` follows a complete answer, and an incomplete
+/// one ends in an aborted connection. HTTP/1.0 knows neither, so it gets no rows.
 #[utoipa::path(
     post, path = "/v1/sql", tag = "statements", params(SqlOptions),
     request_body(content((String = "text/plain"), (Statement = "application/json"))),
@@ -73,18 +76,21 @@ pub(crate) struct DryRunTable {
         (status = "5XX", description = "Something of ours is wrong", body = ErrorBody),
     )
 )]
-pub(super) async fn run_sql(State(door): State<Door>, caller: Caller, request: Request) -> Result<Response, ApiError> {
-    let queries = &door.app.queries;
+pub(super) async fn run_sql(
+    State(queries): State<Queries>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
     let format = negotiate(request.headers())?;
     let statement = read_statement(request).await?;
-    let dry_run = statement.dry_run;
-    let (parsed, options) = statement.read(queries)?;
+    let dry_run = statement.dry_run.unwrap_or(false);
+    let (parsed, options) = statement.read(&queries)?;
     if dry_run {
         let dry = queries.dry_run(&caller, parsed, options).await?;
         return Ok(axum::Json(dry_run_body(&dry)?).into_response());
     }
     let ended = queries.run(&caller, parsed, options).await?;
-    rows(queries, &ended, format)
+    rows(&queries, &ended, format)
 }
 
 /// The format that the caller wants.
@@ -94,33 +100,43 @@ pub(super) fn negotiate(headers: &HeaderMap) -> Result<Format, ApiError> {
 }
 
 async fn read_statement(request: Request) -> Result<Statement, ApiError> {
-    let json = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(is_json);
-    if json {
-        let axum::Json(statement) = axum::Json::<Statement>::from_request(request, &()).await?;
-        return Ok(statement);
+    let Query(options) = Query::<SqlOptions>::try_from_uri(request.uri())?;
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let statement = if content_type.and_then(|value| value.to_str().ok()).is_some_and(is_json) {
+        Body::<Statement>::from_request(request, &()).await?.0
+    } else {
+        Statement {
+            sql: extract::text(request).await?,
+            ..Statement::default()
+        }
+    };
+    Ok(options.complete(statement)?)
+}
+
+impl SqlOptions {
+    /// The statement, with what only the address says of it.
+    fn complete(self, statement: Statement) -> UseResult<Statement> {
+        let in_body = Some(statement.labels).filter(|labels| !labels.is_empty());
+        let in_address = self.labels.as_deref().map(|text| labels_of(Some(text))).transpose()?;
+        Ok(Statement {
+            dataset: agreed("dataset", statement.dataset, self.dataset)?,
+            max_bytes: agreed("max_bytes", statement.max_bytes, self.max_bytes)?,
+            timeout_ms: agreed("timeout_ms", statement.timeout_ms, self.timeout_ms)?,
+            dry_run: agreed("dry_run", statement.dry_run, self.dry_run)?,
+            labels: agreed("labels", in_body, in_address)?.unwrap_or_default(),
+            ..statement
+        })
     }
-    let options = Query::<SqlOptions>::try_from_uri(request.uri())?.0;
-    let body = Bytes::from_request(request, &())
-        .await
-        .map_err(|error| match error.status().as_u16() {
-            413 => Error::TooLarge("the request is larger than 2 MiB".to_owned()),
-            _ => Error::InvalidRequest(error.body_text()),
-        })?;
-    let sql = String::from_utf8(body.to_vec())
-        .map_err(|_| Error::InvalidRequest("the statement is not UTF-8 text".to_owned()))?;
-    Ok(Statement {
-        sql,
-        dataset: options.dataset,
-        max_bytes: options.max_bytes,
-        timeout_ms: options.timeout_ms,
-        dry_run: options.dry_run.unwrap_or(false),
-        labels: labels_of(options.labels.as_deref())?,
-        ..Statement::default()
-    })
+}
+
+/// What the body or the address says of an option. Guessing which of two was meant could cost somebody money.
+fn agreed<T: PartialEq>(option: &str, in_body: Option<T>, in_address: Option<T>) -> UseResult<Option<T>> {
+    match (in_body, in_address) {
+        (Some(body), Some(address)) if body != address => Err(Error::InvalidRequest(format!(
+            "the body and the address say different things about `{option}`; say it in one of them"
+        ))),
+        (body, address) => Ok(body.or(address)),
+    }
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -153,7 +169,7 @@ fn rows(queries: &Queries, ended: &Ended, format: Format) -> Result<Response, Ap
 }
 
 /// The rows are safe and cannot be had right now.
-fn unreadable(error: wasmhouse_storage::Error) -> Failure {
+pub(super) fn unreadable(error: wasmhouse_storage::Error) -> Failure {
     tracing::error!("results could not be read: {error:?}");
     Failure {
         code: "unavailable".to_owned(),

@@ -1,19 +1,20 @@
 //! Tables and views as resources: list, create, describe, delete, history.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wasmhouse_storage::ids::TableName;
 
-use super::Door;
+use super::datasets::dataset_name;
 use super::error::{ApiError, ErrorBody};
+use super::extract::{Body, Path, Query};
 use super::results::{Column, schema_json};
 use crate::access::Caller;
 use crate::error::Error;
-use crate::queries::Options;
-use crate::tables::{Described, Listed};
+use crate::queries::{Options, Queries};
+use crate::tables::{Described, Listed, Tables};
 
 /// A table or view in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -109,14 +110,11 @@ struct VersionItem {
     responses((status = 200, body = TableList), (status = 404, body = ErrorBody))
 )]
 pub(super) async fn list_tables(
-    State(door): State<Door>,
+    State(tables): State<Tables>,
     caller: Caller,
     Path(dataset): Path<String>,
 ) -> Result<Json<TableList>, ApiError> {
-    let dataset = dataset
-        .parse()
-        .map_err(|_| Error::NotFound(format!("no dataset named {dataset}")))?;
-    let listed = door.app.tables.list(&caller, &dataset).await?;
+    let listed = tables.list(&caller, &dataset_name(&dataset)?).await?;
     let tables = listed
         .into_iter()
         .map(
@@ -143,23 +141,20 @@ pub(super) async fn list_tables(
     responses((status = 201, body = TableBody), (status = "4XX", body = ErrorBody))
 )]
 pub(super) async fn create_table(
-    State(door): State<Door>,
+    State(queries): State<Queries>,
+    State(tables): State<Tables>,
     caller: Caller,
     Path(dataset): Path<String>,
-    body: Result<Json<NewTable>, axum::extract::rejection::JsonRejection>,
+    Body(new): Body<NewTable>,
 ) -> Result<(StatusCode, Json<TableBody>), ApiError> {
-    let Json(new) = body?;
     let name = table_name(&dataset, &new.name)?;
-    let queries = &door.app.queries;
     let statement = queries.parse(&create_statement(&name, &new))?;
     queries
         .run(&caller, statement, Options::default())
         .await
         .and_then(|ended| queries.results(&ended.record).map(drop))?;
-    Ok((
-        StatusCode::CREATED,
-        Json(table_body(door.app.tables.describe(&caller, &name).await?)),
-    ))
+    let described = tables.describe(&caller, &name).await?;
+    Ok((StatusCode::CREATED, Json(table_body(described))))
 }
 
 /// The same wish in SQL, so that a table is created in one way only. Names are quoted; a type that is more than a type
@@ -184,15 +179,11 @@ fn create_statement(name: &TableName, new: &NewTable) -> String {
     responses((status = 200, body = TableBody), (status = 404, body = ErrorBody))
 )]
 pub(super) async fn get_table(
-    State(door): State<Door>,
+    State(tables): State<Tables>,
     caller: Caller,
     Path((dataset, table)): Path<(String, String)>,
 ) -> Result<Json<TableBody>, ApiError> {
-    let described = door
-        .app
-        .tables
-        .describe(&caller, &table_name(&dataset, &table)?)
-        .await?;
+    let described = tables.describe(&caller, &table_name(&dataset, &table)?).await?;
     Ok(Json(table_body(described)))
 }
 
@@ -229,17 +220,18 @@ fn table_body(described: Described) -> TableBody {
     responses((status = 204, description = "Deleted"), (status = 404, body = ErrorBody))
 )]
 pub(super) async fn delete_table(
-    State(door): State<Door>,
+    State(tables): State<Tables>,
     caller: Caller,
     Path((dataset, table)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    door.app.tables.drop(&caller, &table_name(&dataset, &table)?).await?;
+    tables.drop(&caller, &table_name(&dataset, &table)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// How many versions to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListVersions {
     /// At most so many, up to 1000.
     limit: Option<usize>,
@@ -252,17 +244,13 @@ pub(super) struct ListVersions {
     responses((status = 200, body = VersionList), (status = 404, body = ErrorBody))
 )]
 pub(super) async fn list_versions(
-    State(door): State<Door>,
+    State(tables): State<Tables>,
     caller: Caller,
     Path((dataset, table)): Path<(String, String)>,
-    wanted: Result<Query<ListVersions>, axum::extract::rejection::QueryRejection>,
+    Query(wanted): Query<ListVersions>,
 ) -> Result<Json<VersionList>, ApiError> {
-    let limit = wanted?.limit.unwrap_or(100).clamp(1, 1000);
-    let commits = door
-        .app
-        .tables
-        .versions(&caller, &table_name(&dataset, &table)?, limit)
-        .await?;
+    let limit = wanted.limit.unwrap_or(100).clamp(1, 1000);
+    let commits = tables.versions(&caller, &table_name(&dataset, &table)?, limit).await?;
     let versions = commits
         .into_iter()
         .map(|commit| VersionItem {

@@ -12,7 +12,7 @@ use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, ExportedFile, Frame, Planned, Task};
 use wasmhouse_compute::{Code, Error as ComputeError, SqlError};
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::queries::Usage;
+use wasmhouse_storage::queries::{QueryState, Usage};
 use wasmhouse_storage::results::{ResultManifest, ResultWriter};
 use wasmhouse_storage::tables::WrittenFile;
 
@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
 const ATTEMPTS: u32 = 3;
+
+/// How long a worker may take to hear that a plan was all that was wanted.
+const DECLINE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Gives the task to a worker, and to another one if that one is lost.
 pub(super) async fn work_on(
@@ -68,17 +71,33 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
             ..Now::default()
         }
     });
-    let lease = match house.pool.lease(&task.project).await {
-        Err(ComputeError::WorkerLost(why)) => return Err(Attempt::Lost(why)),
-        lease => lease?,
-    };
+    let lease = lease(house, task).await?;
+    if flight.record.state == QueryState::Pending {
+        house.records.start(&task.query).await?;
+    }
     flight.live.tell(|now| now.phase = "planning");
 
-    let talked = match lease.ask(task).await {
-        Ok(mut talk) => converse(house, flight, &mut talk, target).await,
-        Err(error) => Err(Talk::from(error)),
+    let talked = match ask(house, &lease, task).await {
+        Ok(talk) => converse(house, flight, talk, task, target).await,
+        Err(error) => Err(error),
     };
     hang_up(lease, talked).await
+}
+
+async fn lease(house: &House, task: &Task) -> Result<Lease, Attempt> {
+    match house.pool.lease(&task.project).await {
+        Err(ComputeError::WorkerLost(why)) => Err(Attempt::Lost(why)),
+        lease => Ok(lease?),
+    }
+}
+
+/// Hands the task over. A worker that does not take it in the time it has for planning is frozen.
+async fn ask(house: &House, lease: &Lease, task: &Task) -> Result<Conversation, Talk> {
+    let budget = Duration::from_millis(house.config.planning_timeout_ms);
+    match tokio::time::timeout(budget, lease.ask(task)).await {
+        Ok(talk) => Ok(talk?),
+        Err(_) => Err(Talk::Silent("it does not take the task".to_owned())),
+    }
 }
 
 /// Ends a conversation: a worker that answered is good for another query, one that did not is not.
@@ -132,14 +151,17 @@ impl From<wasmhouse_storage::Error> for Talk {
 async fn converse(
     house: &House,
     flight: &Flight,
-    talk: &mut Conversation,
+    mut talk: Conversation,
+    task: &Task,
     target: Option<&Target>,
 ) -> Result<Landed, Talk> {
-    let planned = hear_plan(house, talk).await?;
+    let planned = hear_plan(house, &mut talk).await?;
+    let waits = !task.runs_unasked(planned.bytes_processed);
     if let Some(max_bytes) = flight.options.max_bytes
         && planned.bytes_processed > max_bytes
     {
-        return Err(Talk::Unwanted(over_budget(planned.bytes_processed, max_bytes)));
+        decline(talk).await?;
+        return Err(Talk::Answered(over_budget(planned.bytes_processed, max_bytes)));
     }
     let bytes_processed = planned.bytes_processed;
     let schema = Arc::new(serde_json::from_str::<Schema>(&planned.schema).map_err(defect)?);
@@ -147,7 +169,9 @@ async fn converse(
         now.phase = "running";
         now.planned = Some(planned);
     });
-    talk.go().await?;
+    if waits {
+        talk.go().await?;
+    }
 
     let mut rows: Option<ResultWriter> = None;
     let mut written = None;
@@ -218,7 +242,7 @@ fn landed_rows(usage: Usage, manifest: ResultManifest) -> Result<Landed, Talk> {
     Ok(Landed {
         usage,
         results: Some(manifest),
-        commit: None,
+        ..Landed::default()
     })
 }
 
@@ -257,6 +281,7 @@ async fn landed_files(
         usage,
         results: Some(results),
         commit: Some(commit),
+        ..Landed::default()
     })
 }
 
@@ -285,7 +310,7 @@ async fn landed_export(house: &House, flight: &Flight, usage: Usage, files: &[Ex
     Ok(Landed {
         usage,
         results: Some(results),
-        commit: None,
+        ..Landed::default()
     })
 }
 
@@ -325,18 +350,38 @@ fn defect(error: impl std::error::Error + Send + Sync + 'static) -> Talk {
     Talk::Unwanted(Error::Internal(error.into()))
 }
 
-/// Asks a worker for the plan and lets it go.
-pub(super) async fn plan_only(house: &House, task: Task) -> Result<Planned> {
-    let lease = house.pool.lease(&task.project).await?;
-    let planned = match lease.ask(&task).await {
+/// Asks a worker for the plan and lets it go; another worker, if that one is lost.
+pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> {
+    task.unasked_bytes = None;
+    loop {
+        let lost = match attempt_plan(house, &task).await {
+            Ok(planned) => return Ok(planned),
+            Err(Attempt::Over(error)) => return Err(error),
+            Err(Attempt::Lost(why)) => why,
+        };
+        task.attempt += 1;
+        if task.attempt == ATTEMPTS {
+            return Err(ComputeError::WorkerLost(lost).into());
+        }
+    }
+}
+
+async fn attempt_plan(house: &House, task: &Task) -> Result<Planned, Attempt> {
+    let lease = lease(house, task).await?;
+    let planned = match ask(house, &lease, task).await {
         Ok(mut talk) => match hear_plan(house, &mut talk).await {
-            Ok(planned) => talk.decline().await.map(|()| planned).map_err(Talk::from),
+            Ok(planned) => decline(talk).await.map(|()| planned),
             Err(error) => Err(error),
         },
-        Err(error) => Err(Talk::from(error)),
+        Err(error) => Err(error),
     };
-    hang_up(lease, planned).await.map_err(|attempt| match attempt {
-        Attempt::Lost(why) => ComputeError::WorkerLost(why).into(),
-        Attempt::Over(error) => error,
-    })
+    hang_up(lease, planned).await
+}
+
+/// The plan was all that was wanted.
+async fn decline(talk: Conversation) -> Result<(), Talk> {
+    match tokio::time::timeout(DECLINE_TIMEOUT, talk.decline()).await {
+        Ok(declined) => Ok(declined?),
+        Err(_) => Err(Talk::Silent("it does not put the query away".to_owned())),
+    }
 }

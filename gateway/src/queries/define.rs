@@ -1,32 +1,40 @@
-//! Statements that change names and need no worker: datasets, drops, truncation.
+//! Statements that change names and need no worker: datasets, drops, truncation. What they mean is found here; it
+//! happens when the query ends.
 
 use wasmhouse_compute::sql::Kind;
+use wasmhouse_compute::sql::suggest::nearest;
 use wasmhouse_compute::{Code, SqlError};
-use wasmhouse_storage::catalog::{Effect, Relation, RelationKind};
-use wasmhouse_storage::ids::{DatasetName, ProjectId};
+use wasmhouse_storage::catalog::{Catalog, Effect, Relation, RelationKind};
+use wasmhouse_storage::ids::{DatasetName, ProjectId, TableUid};
 use wasmhouse_storage::tables::TableLocation;
-use wasmhouse_storage::{Error as StorageError, catalog::Catalog};
 
 use super::House;
-use super::slice::table_name;
-use crate::error::{Error, Result};
+use super::slice::{no_such, table_name};
+use crate::error::Result;
 
 /// What a definition leaves to do.
 pub(super) enum Defined {
     /// Nothing: the names are as they should be.
     Done,
+    /// Names change when the query ends.
+    Names {
+        /// How.
+        effect: Effect,
+        /// Whether it is no failure that the name is taken, or gone, by then.
+        lenient: bool,
+    },
     /// The table is to lose its rows, in a commit of its own.
     Truncate {
         /// Where its files live.
         at: TableLocation,
-        /// What the commit shows.
-        effect: Effect,
+        /// The table.
+        uid: TableUid,
     },
     /// This statement needs a worker.
     NotHere,
 }
 
-/// Does what `kind` says if that is a matter of names.
+/// What `kind` says, if that is a matter of names.
 pub(super) async fn define(
     house: &House,
     project: &ProjectId,
@@ -41,10 +49,10 @@ pub(super) async fn define(
             if_not_exists,
         } => {
             let name = own_dataset(project, written.as_deref(), name)?;
-            match catalog.create_dataset(project, &name).await {
-                Err(StorageError::AlreadyExists(_)) if *if_not_exists => Ok(Defined::Done),
-                created => created.map(|()| Defined::Done).map_err(Error::from),
-            }
+            Ok(Defined::Names {
+                effect: Effect::CreateDataset { name },
+                lenient: *if_not_exists,
+            })
         }
         Kind::DropDataset {
             project: written,
@@ -56,11 +64,14 @@ pub(super) async fn define(
                 Err(_) if *if_exists => return Ok(Defined::Done),
                 name => name?,
             };
-            match catalog.drop_dataset(project, &name, *cascade).await {
-                Err(StorageError::NotFound(_)) if *if_exists => Ok(Defined::Done),
-                Err(StorageError::NotFound(message)) => Err(SqlError::new(Code::UnknownDataset, message).into()),
-                dropped => dropped.map(|()| Defined::Done).map_err(Error::from),
+            if !*if_exists {
+                must_have_dataset(catalog, project, &name).await?;
             }
+            let cascade = *cascade;
+            Ok(Defined::Names {
+                effect: Effect::DropDataset { name, cascade },
+                lenient: *if_exists,
+            })
         }
         Kind::Drop { name, if_exists, view } => {
             let kind = if *view { RelationKind::View } else { RelationKind::Table };
@@ -68,13 +79,13 @@ pub(super) async fn define(
                 Err(_) if *if_exists => return Ok(Defined::Done),
                 known => known?,
             };
-            match catalog.drop_relation(project, &known, kind).await {
-                Err(StorageError::NotFound(_)) if *if_exists => Ok(Defined::Done),
-                Err(StorageError::NotFound(message)) => Err(SqlError::new(Code::UnknownTable, message)
-                    .at(name.line, name.column)
-                    .into()),
-                dropped => dropped.map(|_| Defined::Done).map_err(Error::from),
+            if !*if_exists && catalog.relation(project, &known).await?.is_none() {
+                return Err(no_such(catalog, project, name, &known.to_string()).await?.into());
             }
+            Ok(Defined::Names {
+                effect: Effect::Drop { name: known, kind },
+                lenient: *if_exists,
+            })
         }
         Kind::Truncate { name, if_exists } => truncate(catalog, project, dataset, name, *if_exists).await,
         Kind::Query | Kind::Explain | Kind::Insert { .. } | Kind::CreateTable { .. } | Kind::CreateView { .. } => {
@@ -97,10 +108,7 @@ async fn truncate(
     match catalog.relation(project, &known).await? {
         Some(Relation::Table(table)) => Ok(Defined::Truncate {
             at: table.location,
-            effect: Effect::Advance {
-                uid: table.uid,
-                version: table.version,
-            },
+            uid: table.uid,
         }),
         Some(Relation::View(_)) => Err(SqlError::new(
             Code::NotSupported,
@@ -109,10 +117,18 @@ async fn truncate(
         .at(name.line, name.column)
         .into()),
         None if if_exists => Ok(Defined::Done),
-        None => Err(SqlError::new(Code::UnknownTable, format!("no table named {known}"))
-            .at(name.line, name.column)
-            .into()),
+        None => Err(no_such(catalog, project, name, &known.to_string()).await?.into()),
     }
+}
+
+async fn must_have_dataset(catalog: &Catalog, project: &ProjectId, name: &DatasetName) -> Result<()> {
+    let known = catalog.datasets(project).await?;
+    if known.iter().any(|dataset| dataset.name == *name) {
+        return Ok(());
+    }
+    let hint = nearest(name.as_str(), known.iter().map(|dataset| dataset.name.as_str()));
+    let hint = hint.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    Err(SqlError::new(Code::UnknownDataset, format!("no dataset named {name}{hint}")).into())
 }
 
 fn own_dataset(project: &ProjectId, written: Option<&str>, name: &str) -> Result<DatasetName> {

@@ -3,26 +3,29 @@
 //! Up to the commit everything can be stopped or tried again (see [`super::attempt`]); from the commit on nothing is
 //! stopped half-way (see [`super::settle`]).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use metrics::gauge;
 use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, Planned, Task};
 use wasmhouse_compute::{Code, SqlError};
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::catalog::{Effect, Relation, View};
+use wasmhouse_storage::catalog::{Effect, Relation, RelationKind, View};
 use wasmhouse_storage::clock::Timestamp;
-use wasmhouse_storage::ids::{ProjectId, QueryId, TableName};
+use wasmhouse_storage::ids::{ProjectId, QueryId, TableName, TableUid};
 use wasmhouse_storage::queries::{QueryRecord, Usage};
 use wasmhouse_storage::results::ResultManifest;
 use wasmhouse_storage::tables::{TableLocation, WrittenFile};
 
 use super::attempt::{nothing, plan_only, work_on};
 use super::define::{Defined, define};
+use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
-use super::{DryRun, Ended, House, Live, Options, Queries, Work, slice};
+use super::{DryRun, House, Options, Queries, Work, slice};
 use crate::access::Caller;
 use crate::error::{Error, Result};
 
@@ -40,6 +43,10 @@ pub(super) struct Landed {
     pub(super) usage: Usage,
     pub(super) results: Option<ResultManifest>,
     pub(super) commit: Option<Commit>,
+    /// What it changes in the catalog, if there is no commit to say it.
+    pub(super) effect: Effect,
+    /// Whether a name that is taken, or gone, when the query ends is no failure.
+    pub(super) lenient: bool,
 }
 
 /// Files that wait for their commit.
@@ -54,13 +61,14 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     let house = &queries.0;
     gauge!("wasmhouse_queries_running").increment(1.0);
 
-    let landed = within_limits(house, &flight).await;
+    let landed = AssertUnwindSafe(within_limits(house, &flight)).catch_unwind().await;
+    let landed = landed.unwrap_or_else(|_| Err(Error::Internal("a panic while the query ran".into())));
     let record = settle(house, &flight, landed).await;
 
     report(&record);
     gauge!("wasmhouse_queries_running").decrement(1.0);
-    flight.live.end.send_replace(Some(Arc::new(Ended { record })));
-    queries.lock().remove(&flight.record.id);
+    flight.live.end(record);
+    house.live.leave(&flight.record.id);
 }
 
 /// Runs until it lands, its time is up, or it is not wanted any more. Dropping the run kills its worker.
@@ -111,20 +119,27 @@ async fn run(house: &House, flight: &Flight) -> Result<Landed> {
         }
         Work::Statement(statement) => match define(house, project, dataset, &statement.kind).await? {
             Defined::Done => nothing(house, flight).await,
-            Defined::Truncate { at, effect } => truncate(house, flight, at, &effect).await,
+            Defined::Names { effect, lenient } => names(house, flight, effect, lenient).await,
+            Defined::Truncate { at, uid } => truncate(house, flight, at, uid).await,
             Defined::NotHere => statement_on_worker(house, flight, statement).await,
         },
     }
 }
 
-async fn truncate(house: &House, flight: &Flight, at: TableLocation, effect: &Effect) -> Result<Landed> {
-    let Effect::Advance { uid, .. } = effect else {
-        return Err(Error::Internal("a truncation advances its table".into()));
-    };
+/// A statement that only changes names: the end of the query is all there is to do.
+async fn names(house: &House, flight: &Flight, effect: Effect, lenient: bool) -> Result<Landed> {
+    Ok(Landed {
+        effect,
+        lenient,
+        ..nothing(house, flight).await?
+    })
+}
+
+async fn truncate(house: &House, flight: &Flight, at: TableLocation, uid: TableUid) -> Result<Landed> {
     let target = Target {
         at,
         schema: None,
-        how: How::Truncate(uid.clone()),
+        how: How::Truncate(uid),
     };
     let commit = Commit {
         target,
@@ -165,15 +180,18 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
             work_on(house, flight, slice, action, Some(target)).await
         }
         Kind::CreateView {
-            name,
+            name: written,
             if_not_exists,
             or_replace,
             query,
         } => {
-            let name = target::new_name(house, project, dataset, name).await?;
+            let name = target::new_name(house, project, dataset, written).await?;
             let there = house.catalog.relation(project, &name).await?;
             if there.is_some() && *if_not_exists {
                 return nothing(house, flight).await;
+            }
+            if let Some(relation) = there.filter(|relation| !*or_replace || relation.kind() == RelationKind::Table) {
+                return Err(target::taken(&relation, written));
             }
             let slice = resolve(house, project, options, statement, None).await?;
             if slice.relations.iter().any(|relation| *relation.name() == name) {
@@ -188,8 +206,12 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
                 columns: planned.schema,
                 depends,
             };
-            house.catalog.create_view(project, &name, &view, *or_replace).await?;
-            nothing(house, flight).await
+            let effect = Effect::CreateView {
+                name,
+                view,
+                or_replace: *or_replace,
+            };
+            names(house, flight, effect, *if_not_exists).await
         }
         _ => {
             let slice = resolve(house, project, options, statement, None).await?;
@@ -282,6 +304,8 @@ fn task(
         params: options.params.clone(),
         settings: options.settings.clone(),
         now_us: now.micros(),
+        // What is within the caller's budget needs no further word.
+        unasked_bytes: Some(options.max_bytes.unwrap_or(u64::MAX)),
     }
 }
 

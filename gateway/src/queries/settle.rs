@@ -1,14 +1,21 @@
 //! The end of a query: commit, record, ledger line, in that order.
 //!
-//! From the commit on nothing is stopped half-way. A gateway that dies in between leaves an intent in the query's record,
-//! from which upkeep finishes the query.
+//! # Invariants
+//! - From the commit on nothing is stopped half-way. A gateway that dies in between leaves an intent in the query's record,
+//!   from which upkeep finishes the query.
+//! - A query is called failed only when it is certain that nobody will ever see what it wrote. When that cannot be known
+//!   its record stays as it is, and upkeep ends it when the storage answers again.
+//! - What a caller is told is what the record says, also when somebody else has ended it.
+
+use std::time::Duration;
 
 use metrics::{counter, histogram};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use wasmhouse_compute::{Code, SqlError, causes};
+use wasmhouse_storage::Error as StorageError;
 use wasmhouse_storage::catalog::Effect;
 use wasmhouse_storage::ids::QueryId;
-use wasmhouse_storage::queries::{End, QueryRecord, QueryState, Usage, WriteIntent};
+use wasmhouse_storage::queries::{End, QueryError, QueryRecord, QueryState, Settled, Usage, WriteIntent};
 use wasmhouse_storage::tables::CommitNote;
 
 use super::House;
@@ -16,47 +23,59 @@ use super::flight::{Commit, Flight, Landed};
 use super::target::How;
 use crate::error::{Error, Result};
 
+/// How long to wait before an end is recorded again that the database did not take.
+const END_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+
 /// Commits what was written and ends the record with its ledger line, in that order.
 pub(super) async fn settle(house: &House, flight: &Flight, landed: Result<Landed>) -> QueryRecord {
     let id = &flight.record.id;
     let ended = match landed {
         Ok(landed) => commit_and_end(house, flight, landed).await,
-        Err(error) => Err(error),
+        Err(error) => Err(Unsettled::Failed(error)),
     };
     match ended {
         Ok(record) => record,
-        Err(error) => {
+        Err(Unsettled::Failed(error)) => {
             log_cause(id, &error);
             end_without_answer(house, flight, &error).await
+        }
+        Err(Unsettled::Unknown(error)) => {
+            log_cause(id, &error);
+            unsettled(flight)
         }
     }
 }
 
-async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Result<QueryRecord> {
-    let id = &flight.record.id;
-    let Landed { usage, results, commit } = landed;
-    let effect = match commit {
-        None => Effect::None,
-        Some(Commit { target, files, schema }) => {
-            flight.live.tell(|now| now.phase = "committing");
-            let note = CommitNote {
-                query: id.clone(),
-                operation: operation(&target.how),
-                at: house.clock.now(),
-            };
-            let intent = WriteIntent {
-                location: target.at.clone(),
-                effect: target.effect(0, &schema),
-                usage,
-            };
-            house.records.intend(id, &intent).await?;
-            let version = target.commit(&house.tables, files, &schema, &note).await?;
-            target.effect(version, &schema)
-        }
-    };
+/// Why a query has no good end.
+enum Unsettled {
+    /// Nobody will ever see what it wrote.
+    Failed(Error),
+    /// What it wrote may be seen, now or later.
+    Unknown(Error),
+}
+
+impl From<Error> for Unsettled {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Result<QueryRecord, Unsettled> {
+    let Landed {
+        usage,
+        results,
+        commit,
+        effect,
+        lenient,
+    } = landed;
     let results = match &results {
         Some(manifest) => Some(serde_json::to_string(manifest).map_err(|error| Error::Internal(error.into()))?),
         None => None,
+    };
+    let is_shown = commit.as_ref().is_some_and(|commit| commit.target.is_shown());
+    let effect = match commit {
+        None => effect,
+        Some(commit) => commit_files(house, flight, usage, commit).await?,
     };
     let end = End {
         state: QueryState::Done,
@@ -66,8 +85,46 @@ async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Resul
         effect,
         billed: true,
     };
-    house.records.end(id, end.clone()).await?;
-    Ok(ended_record(house, flight, end))
+    match end_record(house, flight, &end).await {
+        // The name was taken, or is gone, since we looked; that is what `if not exists` and `if exists` are for.
+        Err(Error::AlreadyExists(_) | Error::NotFound(_)) if lenient => {
+            let end = End {
+                effect: Effect::None,
+                ..end
+            };
+            Ok(end_record(house, flight, &end).await?)
+        }
+        // The rows are in a table that everyone reads.
+        Err(error) if is_shown => Err(Unsettled::Unknown(error)),
+        ended => Ok(ended?),
+    }
+}
+
+/// Makes the commit, and says what it shows.
+async fn commit_files(house: &House, flight: &Flight, usage: Usage, commit: Commit) -> Result<Effect, Unsettled> {
+    let Commit { target, files, schema } = commit;
+    let id = &flight.record.id;
+    flight.live.tell(|now| now.phase = "committing");
+    let since = house.tables.newest_version(&target.at).await.map_err(Error::from)?;
+    let note = CommitNote {
+        query: id.clone(),
+        operation: operation(&target.how),
+        at: house.clock.now(),
+        since,
+    };
+    let intent = WriteIntent {
+        location: target.at.clone(),
+        since,
+        effect: target.effect(0, &schema),
+        usage,
+    };
+    house.records.intend(id, &intent).await.map_err(Error::from)?;
+    match target.commit(&house.tables, files, &schema, &note).await {
+        Ok(version) => Ok(target.effect(version, &schema)),
+        // The storage may have taken the commit and lost its answer on the way.
+        Err(error @ (Error::Unavailable(_) | Error::Internal(_))) => Err(Unsettled::Unknown(error)),
+        Err(error) => Err(Unsettled::Failed(error)),
+    }
 }
 
 /// What a table's history calls the commit.
@@ -98,20 +155,64 @@ async fn end_without_answer(house: &House, flight: &Flight, error: &Error) -> Qu
         effect: Effect::None,
         billed: false,
     };
-    if let Err(error) = house.records.end(&flight.record.id, end.clone()).await {
-        // The record stays live; its lease lapses and upkeep ends it.
-        error!(query.id = %flight.record.id, "the end of a query could not be recorded: {error}");
+    match end_record(house, flight, &end).await {
+        Ok(record) => record,
+        Err(error) => {
+            // The record stays live, nobody renews its lease any more, and upkeep ends it.
+            error!(query.id = %flight.record.id, "the end of a query could not be recorded: {error}");
+            ended_record(house, flight, &end)
+        }
     }
-    ended_record(house, flight, end)
 }
 
-fn ended_record(house: &House, flight: &Flight, end: End) -> QueryRecord {
+/// Records the end, again if the database does not answer, and says what the record says then.
+async fn end_record(house: &House, flight: &Flight, end: &End) -> Result<QueryRecord> {
+    let id = &flight.record.id;
+    let mut again_after = END_AGAIN_AFTER.iter();
+    loop {
+        match house.records.end(id, end.clone()).await {
+            Ok(Settled::Billed(_) | Settled::Free) => return Ok(ended_record(house, flight, end)),
+            // An end whose answer was lost, or somebody else's: the record knows.
+            Ok(Settled::Already(_)) => {
+                let record = house.records.get(&flight.record.project, id).await?;
+                return record.ok_or_else(|| Error::Internal("a query that has ended has no record".into()));
+            }
+            Err(StorageError::Unavailable(cause)) => match again_after.next() {
+                Some(pause) => {
+                    warn!(query.id = %id, "the end of a query is recorded again: {}", causes(cause.as_ref()));
+                    tokio::time::sleep(*pause).await;
+                }
+                None => return Err(Error::Unavailable(cause)),
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn ended_record(house: &House, flight: &Flight, end: &End) -> QueryRecord {
     QueryRecord {
         state: end.state,
         ended_at: Some(house.clock.now()),
         usage: end.usage,
-        error: end.error,
-        results: end.results,
+        error: end.error.clone(),
+        results: end.results.clone(),
+        ..flight.record.clone()
+    }
+}
+
+/// What can be said of a query that upkeep will end.
+fn unsettled(flight: &Flight) -> QueryRecord {
+    let error = QueryError {
+        code: "unavailable".to_owned(),
+        message: "storage did not answer while the rows were committed; ask for this query again in a minute to learn \
+                  whether they were, before you send it again"
+            .to_owned(),
+        line: None,
+        column: None,
+    };
+    QueryRecord {
+        state: QueryState::Committing,
+        error: Some(error),
         ..flight.record.clone()
     }
 }

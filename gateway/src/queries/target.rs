@@ -64,6 +64,14 @@ impl Target {
         }
     }
 
+    /// Whether everyone reads the table already, so that a commit to it cannot be forgotten.
+    pub(super) fn is_shown(&self) -> bool {
+        match self.how {
+            How::Append(_) | How::Truncate(_) => true,
+            How::Publish { .. } => false,
+        }
+    }
+
     /// Makes the commit. A commit of this query that is there already is this one.
     pub(super) async fn commit(
         &self,
@@ -230,7 +238,7 @@ async fn reserve(
     })
 }
 
-fn taken(relation: &Relation, name: &Name) -> Error {
+pub(super) fn taken(relation: &Relation, name: &Name) -> Error {
     let message = format!("{} exists already, as a {}", relation.name(), relation.kind());
     SqlError::new(Code::AlreadyExists, message)
         .at(name.line, name.column)

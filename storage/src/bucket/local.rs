@@ -13,6 +13,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -21,6 +22,8 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
+
+use crate::clock::Timestamp;
 
 /// A directory whose acknowledged writes are on the disk.
 #[derive(Debug)]
@@ -47,6 +50,12 @@ impl DurableDisk {
     /// The directory, without links.
     pub(super) fn root(&self) -> &FilePath {
         &self.root
+    }
+
+    /// Removes drafts that nobody has written to since `older_than`, and says how many.
+    pub(super) async fn remove_drafts(&self, older_than: Timestamp) -> Result<u64> {
+        let root = self.root.clone();
+        blocking(move || remove_drafts(&root, older_than).map_err(|error| failed(&root, error))).await
     }
 
     /// Puts what is at `location` and its name on the disk.
@@ -203,6 +212,33 @@ fn stage(path: &FilePath) -> io::Result<(File, PathBuf)> {
         other => other?,
     };
     Ok((file, staged))
+}
+
+/// A draft is a file whose name ends in `#` and digits: ours, and those of the library's multipart uploads.
+fn remove_drafts(directory: &FilePath, older_than: Timestamp) -> io::Result<u64> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        // What somebody else removes meanwhile is no draft of ours any more.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            removed += match remove_drafts(&entry.path(), older_than) {
+                Err(error) if error.kind() == ErrorKind::NotFound => 0,
+                counted => counted?,
+            };
+            continue;
+        }
+        let is_old = DateTime::<Utc>::from(metadata.modified()?).timestamp_micros() < older_than.micros();
+        if is_old && is_draft(&entry.file_name().to_string_lossy()) && std::fs::remove_file(entry.path()).is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+fn is_draft(name: &str) -> bool {
+    name.rsplit_once('#')
+        .is_some_and(|(_, digits)| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn sync_file_and_directories(root: &FilePath, path: &FilePath) -> io::Result<()> {

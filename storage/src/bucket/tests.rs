@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::future::join_all;
@@ -6,6 +7,7 @@ use object_store::buffered::BufWriter;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::clock::Clock;
 use crate::tables::harness::{Careless, memory, open};
 
 fn directory() -> (tempfile::TempDir, Bucket) {
@@ -253,4 +255,27 @@ async fn a_local_bucket_lists_by_name_however_the_disk_lists() {
 
     assert_eq!(all, [0, 1, 3, 5, 7, 11, 19, 42].map(path));
     assert_eq!(after, [7, 11, 19, 42].map(path));
+}
+
+#[tokio::test]
+async fn drafts_of_writes_that_never_ended_are_removed_once_they_are_old() {
+    let (directory, bucket) = directory();
+    let kept = Path::from("tables/acme/shop/sales/part.parquet");
+    bucket.store().put(&kept, "rows".into()).await.expect("a put");
+    let folder = directory.path().join("tables/acme/shop/sales");
+    for name in [
+        "part.parquet#1",
+        "other.parquet#18446744073709551615",
+        "name#not-a-draft",
+    ] {
+        std::fs::write(folder.join(name), "half").expect("a file");
+    }
+    let in_an_hour = Clock::System.now().plus(Duration::from_secs(3_600));
+
+    let young = bucket.remove_drafts(Timestamp::from_micros(0)).await;
+    let old = bucket.remove_drafts(in_an_hour).await;
+
+    assert_eq!((young.expect("none"), old.expect("two")), (0, 2));
+    assert_eq!(read(&bucket, &kept).await, b"rows");
+    assert!(folder.join("name#not-a-draft").exists());
 }

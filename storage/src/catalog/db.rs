@@ -145,10 +145,12 @@ impl Db {
             Backend::Sqlite => APPEND_ONLY_ON_SQLITE,
             Backend::Postgres => APPEND_ONLY_ON_POSTGRES,
         };
-        let migrator = Migrator::with_migrations(vec![
+        let mut migrator = Migrator::with_migrations(vec![
             migration(1, "names, queries, ledger", SHARED),
             migration(2, "append-only ledger", append_only),
         ]);
+        // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
+        migrator.set_ignore_missing(true);
         match self.backend {
             // The migrator knows no lock for SQLite, so two processes that open a new file are kept apart by ours.
             Backend::Sqlite => {

@@ -1,15 +1,15 @@
-//! The last step of every write: what the end of a query does to the catalog.
+//! What the end of a query does to the catalog: every name that is given, taken or shows something else.
 //!
 //! # Invariants
 //! - An effect happens in the transaction that ends its query, or not at all.
-//! - The Delta commit comes first. An effect only shows what is already in the bucket.
+//! - Where there is a Delta commit it comes first. An effect only shows what is already in the bucket.
 
 use serde::{Deserialize, Serialize};
 
-use super::db::{Transaction, relations};
-use super::{Relation, lock_dataset, taken};
+use super::db::{Transaction, names, relations};
+use super::{Relation, RelationKind, View, lock_dataset, taken};
 use crate::clock::Timestamp;
-use crate::ids::{ProjectId, TableUid};
+use crate::ids::{DatasetName, ProjectId, TableName, TableUid};
 use crate::tables::Version;
 use crate::{Error, Result};
 
@@ -47,13 +47,45 @@ pub enum Effect {
         /// The version to show.
         version: Version,
     },
+    /// There is one more dataset.
+    CreateDataset {
+        /// Its name.
+        name: DatasetName,
+    },
+    /// There is one dataset less.
+    DropDataset {
+        /// Its name.
+        name: DatasetName,
+        /// Whether all that is in it goes too. Otherwise it must be empty.
+        cascade: bool,
+    },
+    /// A view gets a name.
+    CreateView {
+        /// The name.
+        name: TableName,
+        /// What it stands for.
+        view: View,
+        /// Whether it may take the place of a view of that name.
+        or_replace: bool,
+    },
+    /// A table or view loses its name. The files of a table stay until upkeep removes them.
+    Drop {
+        /// The name.
+        name: TableName,
+        /// What it must be.
+        kind: RelationKind,
+    },
 }
 
 impl Effect {
     /// The same effect, showing the version that the commit turned out to have.
     pub fn at_version(mut self, committed: Version) -> Self {
         match &mut self {
-            Self::None => {}
+            Self::None
+            | Self::CreateDataset { .. }
+            | Self::DropDataset { .. }
+            | Self::CreateView { .. }
+            | Self::Drop { .. } => {}
             Self::Publish { version, .. } | Self::Replace { version, .. } | Self::Advance { version, .. } => {
                 *version = committed;
             }
@@ -74,6 +106,68 @@ pub(crate) async fn apply(tx: &mut Transaction, project: &ProjectId, effect: &Ef
             schema,
         } => publish(tx, project, Some(old), uid, *version, schema, now).await,
         Effect::Advance { uid, version } => advance(tx, project, uid, *version).await,
+        Effect::CreateDataset { name } => create_dataset(tx, project, name, now).await,
+        Effect::DropDataset { name, cascade } => drop_dataset(tx, project, name, *cascade, now).await,
+        Effect::CreateView { name, view, or_replace } => create_view(tx, project, name, view, *or_replace, now).await,
+        Effect::Drop { name, kind } => drop_relation(tx, project, name, *kind, now).await,
+    }
+}
+
+async fn create_dataset(tx: &mut Transaction, project: &ProjectId, name: &DatasetName, now: Timestamp) -> Result<()> {
+    match names::insert_dataset(tx, project, name, now).await? {
+        true => Ok(()),
+        false => Err(Error::AlreadyExists(format!("dataset {name} already exists"))),
+    }
+}
+
+async fn drop_dataset(
+    tx: &mut Transaction,
+    project: &ProjectId,
+    name: &DatasetName,
+    cascade: bool,
+    now: Timestamp,
+) -> Result<()> {
+    lock_dataset(tx, project, name).await?;
+    if !cascade && relations::any_in(tx, project, name).await? {
+        return Err(Error::Conflict(format!("dataset {name} is not empty")));
+    }
+    relations::delete_all_in(tx, project, name, now).await?;
+    names::delete_dataset(tx, project, name).await?;
+    Ok(())
+}
+
+async fn create_view(
+    tx: &mut Transaction,
+    project: &ProjectId,
+    name: &TableName,
+    view: &View,
+    or_replace: bool,
+    now: Timestamp,
+) -> Result<()> {
+    lock_dataset(tx, project, name.dataset()).await?;
+    match relations::live(tx, project, name).await? {
+        Some(Relation::View(_)) if or_replace => relations::delete_view(tx, project, name).await?,
+        Some(relation) => return Err(taken(&relation)),
+        None => {}
+    }
+    relations::insert_view(tx, project, name, view, now).await
+}
+
+async fn drop_relation(
+    tx: &mut Transaction,
+    project: &ProjectId,
+    name: &TableName,
+    kind: RelationKind,
+    now: Timestamp,
+) -> Result<()> {
+    lock_dataset(tx, project, name.dataset()).await?;
+    match relations::live(tx, project, name).await? {
+        None => Err(Error::NotFound(format!("no {kind} named {name}"))),
+        Some(other) if other.kind() != kind => {
+            Err(Error::Invalid(format!("{name} is a {}, not a {kind}", other.kind())))
+        }
+        Some(Relation::Table(table)) => relations::delete_table(tx, &table.uid, now).await.map(drop),
+        Some(Relation::View(_)) => relations::delete_view(tx, project, name).await,
     }
 }
 

@@ -11,7 +11,6 @@
 use crate::bucket::Bucket;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::{DatasetName, ProjectId, QueryId, TableName, TableUid};
-use crate::tables::Version;
 use crate::{Error, Result};
 
 pub(crate) mod db;
@@ -81,21 +80,20 @@ impl Catalog {
 
     /// Creates an empty dataset.
     pub async fn create_dataset(&self, project: &ProjectId, name: &DatasetName) -> Result<()> {
-        if !names::insert_dataset(&mut *self.db.writer().await?, project, name, self.db.now()).await? {
-            return Err(Error::AlreadyExists(format!("dataset {name} already exists")));
-        }
-        Ok(())
+        let name = name.clone();
+        self.apply(project, &Effect::CreateDataset { name }).await
     }
 
     /// Drops a dataset; with `cascade`, everything in it too.
     pub async fn drop_dataset(&self, project: &ProjectId, name: &DatasetName, cascade: bool) -> Result<()> {
+        let name = name.clone();
+        self.apply(project, &Effect::DropDataset { name, cascade }).await
+    }
+
+    /// Does by itself what is otherwise the end of a query.
+    async fn apply(&self, project: &ProjectId, effect: &Effect) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        lock_dataset(&mut tx, project, name).await?;
-        if !cascade && relations::any_in(&mut tx, project, name).await? {
-            return Err(Error::Conflict(format!("dataset {name} is not empty")));
-        }
-        relations::delete_all_in(&mut tx, project, name, self.db.now()).await?;
-        names::delete_dataset(&mut tx, project, name).await?;
+        effect::apply(&mut tx, project, effect, self.db.now()).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -168,36 +166,15 @@ impl Catalog {
         view: &View,
         or_replace: bool,
     ) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        lock_dataset(&mut tx, project, name.dataset()).await?;
-        match relations::live(&mut tx, project, name).await? {
-            Some(Relation::View(_)) if or_replace => relations::delete_view(&mut tx, project, name).await?,
-            Some(relation) => return Err(taken(&relation)),
-            None => {}
-        }
-        relations::insert_view(&mut tx, project, name, view, self.db.now()).await?;
-        tx.commit().await?;
-        Ok(())
+        let (name, view) = (name.clone(), view.clone());
+        let effect = Effect::CreateView { name, view, or_replace };
+        self.apply(project, &effect).await
     }
 
-    /// Takes the name from a table or view and says what it was. A table's files stay until upkeep removes them.
-    pub async fn drop_relation(&self, project: &ProjectId, name: &TableName, kind: RelationKind) -> Result<Relation> {
-        let mut tx = self.db.begin().await?;
-        lock_dataset(&mut tx, project, name.dataset()).await?;
-        let Some(relation) = relations::live(&mut tx, project, name).await? else {
-            return Err(Error::NotFound(format!("no {kind} named {name}")));
-        };
-        match &relation {
-            other if other.kind() != kind => {
-                return Err(Error::Invalid(format!("{name} is a {}, not a {kind}", other.kind())));
-            }
-            Relation::Table(table) => relations::delete_table(&mut tx, &table.uid, self.db.now())
-                .await
-                .map(drop)?,
-            Relation::View(_) => relations::delete_view(&mut tx, project, name).await?,
-        }
-        tx.commit().await?;
-        Ok(relation)
+    /// Takes the name from a table or view. A table's files stay until upkeep removes them.
+    pub async fn drop_relation(&self, project: &ProjectId, name: &TableName, kind: RelationKind) -> Result<()> {
+        let name = name.clone();
+        self.apply(project, &Effect::Drop { name, kind }).await
     }
 
     /// What one name means.
@@ -215,13 +192,6 @@ impl Catalog {
         let found = relations::named(&mut *self.db.reader().await?, project, wanted).await?;
         let meaning = |name| found.iter().find(|relation| relation.name() == name).cloned();
         Ok(wanted.iter().map(meaning).collect())
-    }
-
-    /// Lets queries see `version` of a table, if they do not see a later one already.
-    pub async fn set_version(&self, uid: &TableUid, version: Version) -> Result<()> {
-        relations::advance_table(&mut *self.db.writer().await?, uid, version)
-            .await
-            .map(drop)
     }
 
     /// Tables whose files nobody needs since before `older_than`: deleted ones, and reserved ones whose query is over.

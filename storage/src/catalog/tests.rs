@@ -210,15 +210,16 @@ async fn a_view_can_be_replaced_and_dropped() {
             .await
             .expect("replaced");
 
-        let dropped = world
+        let found = world.catalog.relation(&world.acme, &best).await.expect("an answer");
+        let Some(Relation::View(dropped)) = found else {
+            panic!("it is a view")
+        };
+        world
             .catalog
             .drop_relation(&world.acme, &best, RelationKind::View)
             .await
             .expect("dropped");
 
-        let Relation::View(dropped) = dropped else {
-            panic!("it was a view")
-        };
         let View {
             sql,
             default_dataset,
@@ -449,9 +450,8 @@ async fn versions_go_forward_only() {
             Ok(Some(Relation::Table(table))) => table.version,
             other => panic!("{other:?}"),
         };
-        world.catalog.set_version(&table.uid, 7).await.expect("set");
 
-        for (version, at) in [(9, 9), (8, 9)] {
+        for (version, at) in [(7, 7), (9, 9), (8, 9)] {
             let query = world.running("insert").await;
             let effect = Effect::Advance {
                 uid: table.uid.clone(),
@@ -461,8 +461,6 @@ async fn versions_go_forward_only() {
             world.queries.end(&query.id, done(effect)).await.expect("an end");
             assert_eq!(seen().await, at);
         }
-        world.catalog.set_version(&table.uid, 3).await.expect("ignored");
-        assert_eq!(seen().await, 9);
         world.close().await;
     }
 }
@@ -489,7 +487,7 @@ async fn an_insert_into_a_table_that_was_dropped_meanwhile_is_still_done() {
             )
             .await;
 
-        assert!(line.expect("an end").is_some());
+        assert!(line.expect("an end").line().is_some());
         assert_eq!(names_in(&world).await, [""; 0]);
         world.close().await;
     }

@@ -3,6 +3,7 @@ use futures::future::join_all;
 use super::*;
 use crate::catalog::Effect;
 use crate::catalog::db::tests::{World, done, worlds};
+use crate::queries::Settled;
 
 /// Acme's ledger with three lines.
 async fn three_lines(world: &World) {
@@ -71,7 +72,7 @@ async fn queries_that_end_at_once_make_one_chain() {
         )
         .await;
 
-        assert!(ends.iter().all(|end| matches!(end, Ok(Some(_)))));
+        assert!(ends.iter().all(|end| matches!(end, Ok(Settled::Billed(_)))));
         assert_eq!(world.ledger.verify(&world.acme).await.expect("it holds"), 12);
         world.close().await;
     }

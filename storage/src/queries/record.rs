@@ -10,7 +10,8 @@ use super::Usage;
 use crate::catalog::Effect;
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId};
-use crate::tables::TableLocation;
+use crate::ledger::LedgerLine;
+use crate::tables::{TableLocation, Version};
 use crate::{Error, Result};
 
 /// How far a query is.
@@ -44,6 +45,8 @@ pub struct NewQuery {
     pub project: ProjectId,
     /// The caller's own name for this request: asking twice under one name is asking once.
     pub request_id: Option<String>,
+    /// A digest of all that was asked, so that another request under the same name is told apart.
+    pub fingerprint: String,
     /// The statement.
     pub sql: String,
     /// What kind of statement it is, for lists and bills: `select`, `insert`, …
@@ -76,6 +79,8 @@ pub struct QueryRecord {
     pub project: ProjectId,
     /// The caller's own name for the request.
     pub request_id: Option<String>,
+    /// A digest of all that was asked.
+    pub fingerprint: String,
     /// The statement.
     pub sql: String,
     /// What kind of statement it is.
@@ -128,6 +133,8 @@ pub struct QueryError {
 pub struct WriteIntent {
     /// The table whose log will hold the commit.
     pub location: TableLocation,
+    /// The newest version of that table when this was recorded: the commit is a later one.
+    pub since: Option<Version>,
     /// What the commit means for the catalog; the version is the one expected, see [`Effect::at_version`].
     pub effect: Effect,
     /// What the query used up to its commit.
@@ -151,6 +158,27 @@ pub struct End {
     pub billed: bool,
 }
 
+/// What became of an end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settled {
+    /// The query has ended, and this is its line.
+    Billed(Box<LedgerLine>),
+    /// The query has ended and costs nothing.
+    Free,
+    /// It had ended before, in this state. Nothing was changed.
+    Already(QueryState),
+}
+
+impl Settled {
+    /// The line that was written, if one was.
+    pub fn line(self) -> Option<LedgerLine> {
+        match self {
+            Self::Billed(line) => Some(*line),
+            Self::Free | Self::Already(_) => None,
+        }
+    }
+}
+
 /// Which queries a list shows: the newest first, those of one project, and of these
 #[derive(Clone, Debug)]
 pub struct Filter {
@@ -166,6 +194,17 @@ pub struct Filter {
     pub before: Option<QueryId>,
     /// and not more than this many, nor more than [`MAX_PAGE`].
     pub limit: u32,
+}
+
+impl Filter {
+    /// Every text that is compared with what is stored.
+    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+        let label = self
+            .label
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        self.kind.as_deref().into_iter().chain(label)
+    }
 }
 
 impl NewQuery {
@@ -186,6 +225,7 @@ impl NewQuery {
             id: self.id,
             project: self.project,
             request_id: self.request_id,
+            fingerprint: self.fingerprint,
             sql: self.sql,
             kind: self.kind,
             labels: self.labels,

@@ -31,7 +31,7 @@ async fn a_query_that_is_ended_many_times_at_once_has_one_ledger_line() {
 
         let lines_written = ends
             .into_iter()
-            .filter_map(|end| end.expect("an answer"))
+            .filter_map(|end| end.expect("an answer").line())
             .collect::<Vec<_>>();
         assert_eq!(lines_written.len(), 1);
         assert_eq!(
@@ -67,7 +67,7 @@ async fn the_first_end_is_how_a_query_ended() {
             .await
             .expect("no error");
 
-        assert_eq!(second, None);
+        assert_eq!(second, Settled::Already(QueryState::Lost));
         assert_eq!(state(&world, &query.id).await, QueryState::Lost);
         assert_eq!(lines(&world).await, 0);
         world.close().await;
@@ -102,7 +102,8 @@ async fn a_line_is_written_for_what_is_done_and_for_what_is_billed_all_the_same(
                     },
                 )
                 .await
-                .expect("an end");
+                .expect("an end")
+                .line();
 
             assert_eq!(line.is_some(), expected, "{state}, billed {billed}");
             if let Some(line) = line {
@@ -158,6 +159,7 @@ async fn a_record_tells_the_life_of_a_query() {
         assert_eq!(
             record,
             QueryRecord {
+                fingerprint: "select 'é'".to_owned(),
                 id,
                 project: world.acme.clone(),
                 request_id: Some("r-1".into()),
@@ -189,6 +191,7 @@ async fn a_query_that_is_over_cannot_be_started_or_committed() {
         let query = world.running("insert").await;
         let intent = WriteIntent {
             location: location(&world).await,
+            since: Some(3),
             effect: Effect::None,
             usage: Usage::default(),
         };
@@ -201,7 +204,7 @@ async fn a_query_that_is_over_cannot_be_started_or_committed() {
         let started = world.queries.start(&query.id).await.expect_err("over");
         let intended = world.queries.intend(&query.id, &intent).await.expect_err("over");
 
-        assert_eq!(started.to_string(), format!("query {} is over", query.id));
+        assert_eq!(started.to_string(), format!("query {} is over: lost", query.id));
         assert!(matches!(intended, Error::Conflict(_)), "{intended}");
         let nobody = QueryId::new(world.clock.now());
         assert!(matches!(world.queries.start(&nobody).await, Err(Error::NotFound(_))));
@@ -238,7 +241,7 @@ async fn a_request_that_is_sent_twice_is_one_query() {
         };
         assert_eq!(again, Created::Existing(first.clone()));
         let message = format!(
-            "another statement was already sent with this request id; it became {}",
+            "another request was already sent with this request id; it became {}",
             first.id
         );
         assert!(
@@ -394,7 +397,11 @@ async fn a_query_whose_owner_is_gone_is_found() {
         world.clock.advance(Duration::from_secs(60));
         let renewed = world
             .queries
-            .renew("gateway-2", world.clock.now().plus(Duration::from_secs(30)))
+            .renew(
+                "gateway-2",
+                &[alive.record().id.clone(), ended.id.clone()],
+                world.clock.now().plus(Duration::from_secs(30)),
+            )
             .await;
 
         assert_eq!(renewed.expect("renewed"), 1);
@@ -411,6 +418,7 @@ async fn what_was_about_to_be_committed_is_found_with_the_lost_query() {
         let query = world.running("insert").await;
         let intent = WriteIntent {
             location: location(&world).await,
+            since: Some(3),
             effect: Effect::Advance {
                 uid: TableUid::new(world.clock.now()),
                 version: 4,
@@ -438,8 +446,9 @@ async fn a_live_query_can_be_asked_to_stop() {
         let (query, over) = (world.running("select 1").await, world.running("select 2").await);
         world.queries.end(&over.id, done(Effect::None)).await.expect("an end");
         let other: ProjectId = "other".parse().expect("a name");
+        let requests = async || world.queries.cancel_requests("gateway-1").await.expect("an answer");
 
-        assert!(!world.queries.cancel_requested(&query.id).await.expect("an answer"));
+        assert!(requests().await.is_empty());
         assert!(
             !world
                 .queries
@@ -464,7 +473,7 @@ async fn a_live_query_can_be_asked_to_stop() {
             "it is over"
         );
 
-        assert!(world.queries.cancel_requested(&query.id).await.expect("an answer"));
+        assert_eq!(requests().await, [query.id.clone()]);
         assert_eq!(
             world.queries.cancel_requests("gateway-1").await.expect("an answer"),
             std::slice::from_ref(&query.id)

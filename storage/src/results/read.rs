@@ -63,8 +63,11 @@ impl ResultReader {
 
     /// All rows, in order, a few chunks at a time.
     pub fn stream(&self) -> BoxStream<'static, Result<RecordBatch>> {
+        self.fetched(self.chunks.to_vec())
+    }
+
+    fn fetched(&self, chunks: Vec<Chunk>) -> BoxStream<'static, Result<RecordBatch>> {
         let reader = self.clone();
-        let chunks: Vec<Chunk> = self.chunks.to_vec();
         stream::iter(chunks)
             .map(move |chunk| {
                 let reader = reader.clone();
@@ -76,22 +79,25 @@ impl ResultReader {
             .boxed()
     }
 
-    /// Up to `max_rows` rows from row `start` on; fetches only the chunks that hold them.
-    pub async fn page(&self, start: u64, max_rows: u64) -> Result<Vec<RecordBatch>> {
+    /// Up to `max_rows` rows from row `start` on, a few chunks at a time; fetches only the chunks that hold them.
+    pub fn page(&self, start: u64, max_rows: u64) -> BoxStream<'static, Result<RecordBatch>> {
         let wanted = start..start.saturating_add(max_rows).min(self.rows);
-        let (first_row, chunks) = self.overlapping(&wanted);
-        let mut page = Vec::new();
-        let mut row = first_row;
-        for batch in self.read(chunks).await? {
+        let (mut row, chunks) = self.overlapping(&wanted);
+        let batches = self.fetched(chunks.to_vec());
+        let within = batches.try_filter_map(move |batch| {
             let rows = row..row + batch.num_rows() as u64;
             row = rows.end;
             let (from, to) = (rows.start.max(wanted.start), rows.end.min(wanted.end));
-            if from < to {
-                // Both are positions in one batch.
-                page.push(batch.slice((from - rows.start) as usize, (to - from) as usize));
-            }
-        }
-        Ok(page)
+            // Both are positions in one batch.
+            let part = (from < to).then(|| batch.slice((from - rows.start) as usize, (to - from) as usize));
+            std::future::ready(Ok(part))
+        });
+        within.boxed()
+    }
+
+    /// How many rows such a page has.
+    pub fn rows_of_page(&self, start: u64, max_rows: u64) -> u64 {
+        self.rows.saturating_sub(start).min(max_rows)
     }
 
     /// The chunks that hold some of the wanted rows, and the number of the first row in them.

@@ -24,6 +24,9 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// A batch longer than this is several, so that a page of a long batch is not read as a whole.
 const ROWS_PER_BATCH: usize = 64 * 1024;
 
+/// A chunk that unpacks to this many bytes is full, too: a reader holds a few of them.
+const UNPACKED_CHUNK_BYTES: usize = 16 * 1024 * 1024;
+
 /// The size of the parts an object is uploaded in. A store takes 10,000 of them, so results end at about 80 GB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
@@ -50,6 +53,8 @@ pub struct ResultWriter {
 struct OpenChunk {
     writer: StreamWriter<Vec<u8>>,
     rows: u64,
+    /// What its reader will hold.
+    unpacked: usize,
 }
 
 enum Upload {
@@ -131,16 +136,18 @@ impl ResultWriter {
             none => none.insert(OpenChunk {
                 writer: StreamWriter::try_new_with_options(Vec::new(), &self.schema, ipc_options()?)?,
                 rows: 0,
+                unpacked: 0,
             }),
         };
         chunk.writer.write(batch)?;
+        chunk.unpacked += batch.get_array_memory_size();
         chunk.rows += batch.num_rows() as u64;
         self.rows += batch.num_rows() as u64;
-        Ok(chunk.writer.get_ref().len() >= CHUNK_BYTES)
+        Ok(chunk.writer.get_ref().len() >= CHUNK_BYTES || chunk.unpacked >= UNPACKED_CHUNK_BYTES)
     }
 
     async fn finish_chunk(&mut self) -> Result<()> {
-        let Some(OpenChunk { writer, rows }) = self.open.take() else {
+        let Some(OpenChunk { writer, rows, .. }) = self.open.take() else {
             return Ok(());
         };
         let bytes = Bytes::from(writer.into_inner().map_err(defect)?);
@@ -185,7 +192,7 @@ impl ResultWriter {
 ///
 /// A view array keeps the whole buffers its strings came from, and IPC writes them all: ten rows that passed a filter
 /// may carry megabytes.
-fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+pub fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(compact_column).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(batch.schema(), columns, &options)

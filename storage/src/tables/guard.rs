@@ -50,11 +50,11 @@ impl Guard {
         bytes.map(|bytes| parse(&bytes)).transpose()
     }
 
-    /// Is version `version` the commit of the same query?
+    /// Is version `version` the same commit of the same query? A fence of that query is not.
     async fn landed(&self, version: Version, ours: &Entry) -> Result<bool, TransactionError> {
         let Some(query) = &ours.query else { return Ok(false) };
         let there = self.entry(version).await?;
-        Ok(there.is_some_and(|there| there.query.as_ref() == Some(query)))
+        Ok(there.is_some_and(|there| there.query.as_ref() == Some(query) && there.operation == ours.operation))
     }
 
     /// Refuses `ours` if a version between the one it read and the one it wants to be has removed one of its files.

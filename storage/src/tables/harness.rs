@@ -66,6 +66,7 @@ impl World {
             query: query.clone(),
             operation: "WRITE",
             at: self.clock.now(),
+            since: None,
         }
     }
 

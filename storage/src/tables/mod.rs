@@ -60,6 +60,8 @@ const LINES_CACHED: u64 = 50_000;
 const HEADS_CACHED: u64 = 10_000;
 /// How many other writers may be faster before a commit gives up.
 const MAX_COMMIT_ATTEMPTS: usize = 100;
+/// What the log calls an entry that changes nothing and says that a query will not commit.
+const FENCE: &str = "FENCE";
 /// Commits to one table by this process take turns, so that they do not race each other for a version.
 const TURNS: usize = 64;
 
@@ -119,6 +121,8 @@ pub struct CommitNote {
     pub operation: &'static str,
     /// When.
     pub at: Timestamp,
+    /// The newest version when the commit was decided on, none if there was no table: the commit is a later one.
+    pub since: Option<Version>,
 }
 
 /// A line of a table's history.
@@ -217,12 +221,33 @@ impl Tables {
         }
     }
 
-    /// The version that `query` has committed, if it has. Also `None` when there is no table.
-    pub async fn find_commit(&self, at: &TableLocation, query: &QueryId) -> Result<Option<Version>> {
-        match self.head(at).await? {
-            Some(head) => self.find_below(at, head, query).await,
-            None => Ok(None),
+    /// The newest version, if there is a table. Asks the bucket.
+    pub async fn newest_version(&self, at: &TableLocation) -> Result<Option<Version>> {
+        self.head(at).await
+    }
+
+    /// The version after `since` that the query of `note` has committed. If there is none, there never will be: the log
+    /// gets an entry that says so, and a commit that is still on its way finds it and gives up.
+    pub async fn find_commit_or_fence(&self, at: &TableLocation, note: &CommitNote) -> Result<Option<Version>> {
+        let note = CommitNote {
+            operation: FENCE,
+            ..note.clone()
+        };
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            let head = self.head(at).await?;
+            if let Some(head) = head
+                && let Some(line) = self.find_below(at, head, &note).await?
+            {
+                return Ok((line.operation != FENCE).then_some(line.version));
+            }
+            let next = head.map_or(0, |head| head + 1);
+            let bytes = log::commit(&note, head, true, &[])?;
+            if let Put::Landed = self.put(at, next, bytes).await? {
+                self.heads.insert(at.clone(), next).await;
+                return Ok(None);
+            }
         }
+        Err(too_many_writers(at))
     }
 
     /// The newest `limit` versions, newest first.
@@ -237,8 +262,10 @@ impl Tables {
         let _turn = self.turn(at).await;
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let head = self.head(at).await?.ok_or_else(|| no_table(at))?;
-            if let Some(version) = self.find_below(at, head, &note.query).await? {
-                return Ok(version);
+            match self.find_below(at, head, note).await? {
+                Some(line) if line.operation == FENCE => return Err(given_up(at)),
+                Some(line) => return Ok(line.version),
+                None => {}
             }
 
             let (actions, blind) = match change {
@@ -253,9 +280,7 @@ impl Tables {
                 return Ok(head + 1);
             }
         }
-        Err(Error::Conflict(format!(
-            "too many writers change the table at {at}; try again"
-        )))
+        Err(too_many_writers(at))
     }
 
     async fn put(&self, at: &TableLocation, version: Version, bytes: Bytes) -> Result<Put> {
@@ -303,14 +328,15 @@ enum Put {
     Taken,
 }
 
-/// When a query was born; its id says so.
-fn made_at(query: &QueryId) -> Timestamp {
-    let text = query.to_string();
-    let made = text
-        .split_once('_')
-        .and_then(|(_, digits)| Uuid::try_parse(digits).ok()?.get_timestamp());
-    let (seconds, nanos) = made.map_or((0, 0), |made| made.to_unix());
-    Timestamp::from_micros(i64::try_from(seconds).unwrap_or(0) * 1_000_000 + i64::from(nanos / 1_000))
+fn too_many_writers(at: &TableLocation) -> Error {
+    Error::Conflict(format!("too many writers change the table at {at}; try again"))
+}
+
+/// The gateway was silent for so long that its query was declared lost.
+fn given_up(at: &TableLocation) -> Error {
+    Error::Conflict(format!(
+        "the write to {at} was given up before its commit; run it again"
+    ))
 }
 
 fn no_table(at: &TableLocation) -> Error {

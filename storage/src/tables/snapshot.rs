@@ -135,8 +135,10 @@ impl TableSnapshot {
         version: Version,
         schema: SchemaRef,
         view: SchemaRef,
-        files: Vec<Arc<TableFile>>,
+        mut files: Vec<Arc<TableFile>>,
     ) -> Self {
+        // One order, however the snapshot was come by: a limit takes the first files, and is billed for them.
+        files.sort_by(|a, b| a.name.cmp(&b.name));
         let bounds = schema.fields().iter().map(|_| OnceLock::new()).collect();
         Self {
             location,

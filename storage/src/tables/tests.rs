@@ -111,14 +111,6 @@ async fn a_version_that_is_not_there_is_not_found() {
         world.tables.append(&world.at, vec![], &world.fresh_note()).await,
         Err(Error::NotFound(_))
     ));
-    assert_eq!(
-        world
-            .tables
-            .find_commit(&world.at, &world.query())
-            .await
-            .expect("no log, no commit"),
-        None
-    );
 
     world.create(&[numbers(0..1)]).await;
     let missing = world
@@ -160,17 +152,72 @@ async fn a_query_commits_to_a_table_once() {
 
     assert_eq!((first, again, elsewhere, truncated), (1, 1, 1, 1));
     assert_eq!(world.number("select count(*) from t").await, 3);
-    assert_eq!(
-        other_process.find_commit(&world.at, &query).await.expect("a log"),
-        Some(1)
-    );
-    assert_eq!(
-        other_process
-            .find_commit(&world.at, &world.query())
-            .await
-            .expect("a log"),
-        None
-    );
+    let found = other_process.find_commit_or_fence(&world.at, &note).await;
+    assert_eq!(found.expect("a log"), Some(1));
+}
+
+#[tokio::test]
+async fn a_query_that_was_given_up_cannot_commit_any_more() {
+    let world = World::new();
+    world.create(&[numbers(0..1)]).await;
+    let note = world.fresh_note();
+    let upkeep = world.elsewhere();
+
+    let found = upkeep.find_commit_or_fence(&world.at, &note).await;
+    let late = world
+        .tables
+        .append(&world.at, world.file(&numbers(1..2)).await, &note)
+        .await;
+    let asked_again = upkeep.find_commit_or_fence(&world.at, &note).await;
+
+    assert_eq!(found.expect("a log"), None);
+    assert!(matches!(late, Err(Error::Conflict(_))), "{late:?}");
+    assert_eq!(asked_again.expect("a log"), None);
+    assert_eq!(world.number("select count(*) from t").await, 1);
+    world.append(&numbers(5..6)).await;
+    assert_eq!(world.number("select count(*) from t").await, 2);
+}
+
+#[tokio::test]
+async fn a_table_whose_query_was_given_up_is_never_made() {
+    let world = World::new();
+    let note = world.fresh_note();
+    let upkeep = world.elsewhere();
+
+    let found = upkeep.find_commit_or_fence(&world.at, &note).await;
+    let schema = stored_schema(&numbers(0..1).schema()).expect("it can be stored");
+    let late = world.tables.create(&world.at, &schema, vec![], &note).await;
+
+    assert_eq!(found.expect("no log, no commit"), None);
+    assert!(matches!(late, Err(Error::AlreadyExists(_))), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_commit_is_found_although_the_clock_went_back() {
+    let world = World::new();
+    world.create(&[numbers(0..1)]).await;
+    let note = CommitNote {
+        since: Some(0),
+        ..world.fresh_note()
+    };
+    world
+        .tables
+        .append(&world.at, world.file(&numbers(1..2)).await, &note)
+        .await
+        .expect("it commits");
+    let an_hour_ago = CommitNote {
+        at: note.at.minus(std::time::Duration::from_secs(3_600)),
+        ..world.fresh_note()
+    };
+    world
+        .tables
+        .append(&world.at, vec![], &an_hour_ago)
+        .await
+        .expect("it commits");
+
+    let found = world.elsewhere().find_commit_or_fence(&world.at, &note).await;
+
+    assert_eq!(found.expect("a log"), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +268,11 @@ async fn a_commit_whose_answer_was_lost_is_recognised_as_ours() {
 
         assert_eq!(version, 1, "{lie:?}");
         assert_eq!(
-            world.tables.find_commit(&world.at, &query).await.expect("a log"),
+            world
+                .tables
+                .find_commit_or_fence(&world.at, &world.note(&query))
+                .await
+                .expect("a log"),
             Some(1)
         );
         let tables = world.elsewhere();
@@ -447,7 +498,15 @@ async fn a_table_in_a_directory_is_there_after_a_restart() {
     let tables = Tables::new(open(url.as_str()));
     let snapshot = tables.latest(&at).await.expect("it is there");
     assert_eq!(ids(&tables, &snapshot).await, [0, 0, 1, 1, 2, 2]);
-    assert_eq!(tables.find_commit(&at, &query).await.expect("a log"), Some(0));
+    assert_eq!(
+        tables
+            .history(&at, 9)
+            .await
+            .expect("a log")
+            .last()
+            .and_then(|line| line.query.clone()),
+        Some(query.clone())
+    );
     let file = directory
         .path()
         .join(format!("tables/acme/sales/local/part-00007-{query}-1-0.zstd.parquet"));

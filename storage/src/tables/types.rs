@@ -3,7 +3,8 @@
 //! # Invariants
 //! - A stored schema has one spelling: the one the table's log gives back. Two tables with the same columns have equal
 //!   schemas.
-//! - Storing changes no value. What the stored type cannot hold exactly is refused, with the column and the value.
+//! - Storing changes no value: the rows have the table's types already, and only their representation changes here. What
+//!   the stored form cannot hold exactly, nanoseconds for example, is refused with the column and the value.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -164,7 +165,7 @@ fn column_to_stored(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     if column.data_type() == target {
         return Ok(Arc::clone(column));
     }
-    // The planner has cast to the table's types; what is left to do here is to change the representation.
+    // Whoever made the rows has cast them to the table's types, exactly; what is left is another representation.
     if &stored_type(name, column.data_type())? != target {
         return Err(Error::Invalid(format!(
             "column {name} is {target} and the rows have {} there; cast it",

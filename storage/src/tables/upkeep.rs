@@ -8,8 +8,9 @@ use object_store::path::Path;
 use tracing::warn;
 
 use super::guard::Guard;
-use super::{TableLocation, Tables, Version, failed, log};
+use super::{TableLocation, Tables, Version, failed, log, write};
 use crate::clock::Timestamp;
+use crate::ids::QueryId;
 use crate::{Error, Result};
 
 impl Tables {
@@ -23,9 +24,14 @@ impl Tables {
 
     /// Removes data files that no version in the log mentions, and says how many: what failed or repeated writes left.
     ///
-    /// A write that is still running may yet commit what it has written, so `older_than` must lie further back than the
-    /// longest query may take.
-    pub async fn remove_orphans(&self, at: &TableLocation, older_than: Timestamp) -> Result<u64> {
+    /// A write that is still running may yet commit what it has written. `live` says which queries run; it is asked after
+    /// the files are listed and before the log is read, so a write that ends in between is in the one or in the other.
+    pub async fn remove_orphans(
+        &self,
+        at: &TableLocation,
+        older_than: Timestamp,
+        live: impl AsyncFnOnce() -> Result<HashSet<QueryId>>,
+    ) -> Result<u64> {
         let store = self.bucket().store();
         // Files first, log second: a commit that lands in between is seen.
         let mut suspects: HashSet<String> = store
@@ -39,6 +45,8 @@ impl Tables {
         if suspects.is_empty() {
             return Ok(0);
         }
+        let live = live().await?;
+        suspects.retain(|name| !write::query_of(name).is_some_and(|query| live.contains(&query)));
         let Some(head) = self.head(at).await? else {
             return Err(Error::NotFound(format!("there is no table at {at}")));
         };

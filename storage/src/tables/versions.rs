@@ -4,7 +4,6 @@
 //! goes to the bucket every time.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use deltalake_core::kernel::{Action, EagerSnapshot};
@@ -15,26 +14,25 @@ use object_store::path::Path;
 
 use super::guard::Guard;
 use super::log::Entry;
-use super::{CommitLine, TableLocation, TableSnapshot, Tables, Version, failed, made_at, no_table};
-use crate::ids::QueryId;
+use super::{CommitLine, CommitNote, TableLocation, TableSnapshot, Tables, Version, failed, no_table};
 use crate::{Error, Result};
 
 /// How many versions behind a cached snapshot may be for the steps between to be read one by one.
 const MAX_STEPS: Version = 8;
 /// How many versions are read at a time.
 const READS_IN_FLIGHT: usize = 16;
-/// How far the clocks of two gateways may be apart.
-const CLOCK_SLACK: Duration = Duration::from_secs(600);
 
 impl Tables {
     /// The newest version in the log, which may be newer than this process has seen; none if there is no log.
     pub(super) async fn head(&self, at: &TableLocation) -> Result<Option<Version>> {
         let seen = self.heads.get(at).await;
         let head = match seen {
-            // The entry itself is listed too: a log that does not have it is another log.
-            Some(seen) => match self.newest(at, Some(seen)).await? {
-                Some(head) => Some(head),
-                None => self.newest(at, None).await?,
+            // A log has no gaps, so most often two small questions replace a list of the whole log.
+            Some(seen) => match tokio::try_join!(self.has(at, seen), self.has(at, seen + 1))? {
+                (true, false) => Some(seen),
+                (true, true) => self.newest(at, Some(seen)).await?,
+                // A log that does not have what it had is another log.
+                (false, _) => self.newest(at, None).await?,
             },
             None => self.newest(at, None).await?,
         };
@@ -44,6 +42,14 @@ impl Tables {
             None => self.heads.invalidate(at).await,
         }
         Ok(head)
+    }
+
+    async fn has(&self, at: &TableLocation, version: Version) -> Result<bool> {
+        match self.bucket.store().head(&at.log_entry(version)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn newest(&self, at: &TableLocation, from: Option<Version>) -> Result<Option<Version>> {
@@ -57,21 +63,20 @@ impl Tables {
         Ok(newest.await?)
     }
 
-    /// The version that `query` committed, at or below `head`. Versions from before the query was born are not its.
+    /// What the query of `note` committed, at or below `head`.
     pub(super) async fn find_below(
         &self,
         at: &TableLocation,
         head: Version,
-        query: &QueryId,
-    ) -> Result<Option<Version>> {
-        let born = made_at(query).minus(CLOCK_SLACK);
+        note: &CommitNote,
+    ) -> Result<Option<Arc<CommitLine>>> {
         let mut lines = self.lines_from(at, head);
         while let Some(line) = lines.try_next().await? {
-            if line.query.as_ref() == Some(query) {
-                return Ok(Some(line.version));
-            }
-            if line.at < born {
+            if note.since.is_some_and(|since| line.version <= since) {
                 break;
+            }
+            if line.query.as_ref() == Some(&note.query) {
+                return Ok(Some(line));
             }
         }
         Ok(None)

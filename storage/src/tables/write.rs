@@ -29,7 +29,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::stats::{FileStats, LOGICAL_BYTES_TAG};
 use super::types::to_stored;
-use super::{TableLocation, failed, made_at, stats};
+use super::{TableLocation, failed, stats};
 use crate::bucket::Bucket;
 use crate::ids::QueryId;
 use crate::{Error, Result};
@@ -78,6 +78,11 @@ impl WriteOptions {
             self.part, self.query, self.attempt
         )
     }
+}
+
+/// The query that wrote the file of this name, if it was one of ours.
+pub(super) fn query_of(name: &str) -> Option<QueryId> {
+    name.strip_prefix("part-")?.split('-').nth(1)?.parse().ok()
 }
 
 /// A file that is in the bucket and in no table yet.
@@ -227,7 +232,7 @@ impl OpenFile {
             path: self.name.clone(),
             size: i64::try_from(self.writer.bytes_written()).map_err(too_large)?,
             // The same for every attempt, and no later than the file.
-            modification_time: made_at(query).micros().div_euclid(1_000),
+            modification_time: query.made_at().micros().div_euclid(1_000),
             data_change: true,
             stats: Some(self.stats.to_json()),
             tags: Some(HashMap::from([(

@@ -20,23 +20,13 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::PartitionStream;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use futures::TryStreamExt;
 
 use self::guess::Guess;
 use self::records::{ROWS_AT_A_TIME, Rows, Tokenizer};
-use super::Staged;
+use super::pieces::{self, Pieces};
+use super::{BATCHES_IN_FLIGHT, Staged, malformed};
 use crate::{Code, SqlError};
-
-/// Batches that may wait for whoever writes them.
-const BATCHES_IN_FLIGHT: usize = 2;
-
-/// The file is fetched in pieces of this size.
-const PIECE_BYTES: u64 = 4 << 20;
-
-/// Pieces that are fetched ahead.
-const PIECES_IN_FLIGHT: usize = 2;
 
 /// How a file is spelled.
 #[derive(Clone, Debug)]
@@ -62,16 +52,20 @@ impl Dialect {
             null: null.map(str::to_owned),
         })
     }
+
+    pub(super) fn has_header(&self) -> bool {
+        self.header
+    }
 }
 
-/// The file's columns by name, with types that hold its first `rows_to_guess_from` rows. A file without anything in it
-/// has none.
+/// The file's columns by name, with types that hold its first `rows_to_guess_from` rows. A file with nothing on its
+/// lines has none.
 pub(super) async fn columns(
     staged: &Staged,
     dialect: &Dialect,
     rows_to_guess_from: usize,
 ) -> Result<SchemaRef, DataFusionError> {
-    let mut file = Reader::open(staged, dialect).await?;
+    let mut file = Reader::open(staged, dialect, None).await?;
     let Some(first) = file.next(1).await? else {
         return Ok(Arc::new(Schema::empty()));
     };
@@ -138,11 +132,6 @@ fn numbered(column: usize) -> String {
     format!("column_{}", column + 1)
 }
 
-/// The file is not what it was said to be.
-fn malformed(message: String) -> SqlError {
-    SqlError::new(Code::TypeMismatch, message)
-}
-
 impl From<SqlError> for DataFusionError {
     fn from(error: SqlError) -> Self {
         DataFusionError::External(Box::new(error))
@@ -167,7 +156,9 @@ impl PartitionStream for File {
         let mut batches = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), BATCHES_IN_FLIGHT);
         let (file, out) = (self.clone(), batches.tx());
         batches.spawn(async move {
-            let mut rows = Reader::open(&file.staged, &file.dialect).await?;
+            // A header says how wide rows are. Without one the first row may be an empty line, which says nothing.
+            let width = (!file.dialect.header).then_some(file.schema.fields().len());
+            let mut rows = Reader::open(&file.staged, &file.dialect, width).await?;
             if file.dialect.header {
                 rows.next(1).await?;
             }
@@ -186,35 +177,19 @@ impl PartitionStream for File {
 
 /// A file that is being read from its start to its end.
 struct Reader {
-    pieces: BoxStream<'static, object_store::Result<Bytes>>,
+    pieces: Pieces,
     piece: Bytes,
     tokenizer: Tokenizer,
 }
 
 impl Reader {
-    async fn open(staged: &Staged, dialect: &Dialect) -> Result<Self, DataFusionError> {
-        let bytes = staged.store.head(&staged.path).await?.size;
-        let staged = staged.clone();
-        let fetch = move |start: u64| {
-            let staged = staged.clone();
-            async move {
-                staged
-                    .store
-                    .get_range(&staged.path, start..bytes.min(start + PIECE_BYTES))
-                    .await
-            }
-        };
-        let starts = (0..bytes).step_by(PIECE_BYTES as usize);
-        let pieces = stream::iter(starts)
-            .map(fetch)
-            .buffered(PIECES_IN_FLIGHT)
-            .fuse()
-            .boxed();
-        Ok(Self::of(pieces, dialect))
+    /// Rows have `width` fields, or as many as the first.
+    async fn open(staged: &Staged, dialect: &Dialect, width: Option<usize>) -> Result<Self, DataFusionError> {
+        Ok(Self::of(pieces::open(staged).await?, dialect, width))
     }
 
-    fn of(pieces: BoxStream<'static, object_store::Result<Bytes>>, dialect: &Dialect) -> Self {
-        let tokenizer = Tokenizer::new(dialect.delimiter, dialect.null.as_deref());
+    fn of(pieces: Pieces, dialect: &Dialect, width: Option<usize>) -> Self {
+        let tokenizer = Tokenizer::new(dialect.delimiter, dialect.null.as_deref(), width);
         Self {
             pieces,
             piece: Bytes::new(),

@@ -1,51 +1,42 @@
-//! A file that the engine reads itself, with its faults told in our words and its base64 decoded.
+//! A file that the engine reads itself, with its faults told in our words.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-    ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
 use futures::TryStreamExt;
 
-use super::bytes;
-use super::faults::Faults;
+use super::faults;
+use crate::task::LoadFormat;
 
 /// The file as a table.
 #[derive(Debug)]
 pub(super) struct Upload {
-    /// The engine's view, in which bytes may be text.
     file: Arc<dyn TableProvider>,
-    columns: SchemaRef,
-    faults: Arc<Faults>,
+    format: LoadFormat,
 }
 
 impl Upload {
-    pub(super) fn new(file: Arc<dyn TableProvider>, columns: SchemaRef, faults: Faults) -> Self {
-        Self {
-            file,
-            columns,
-            faults: Arc::new(faults),
-        }
+    pub(super) fn new(file: Arc<dyn TableProvider>, format: LoadFormat) -> Self {
+        Self { file, format }
     }
 }
 
 #[async_trait]
 impl TableProvider for Upload {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.columns)
+        self.file.schema()
     }
 
     fn table_type(&self) -> TableType {
@@ -60,37 +51,17 @@ impl TableProvider for Upload {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = self.file.scan(state, projection, filters, limit).await?;
-        let columns = match projection {
-            Some(projection) => Arc::new(self.columns.project(projection)?),
-            None => Arc::clone(&self.columns),
-        };
-        Ok(Arc::new(ReadUpload::new(input, columns, Arc::clone(&self.faults))))
+        Ok(Arc::new(ReadUpload {
+            input,
+            format: self.format.clone(),
+        }))
     }
 }
 
 #[derive(Debug)]
 struct ReadUpload {
     input: Arc<dyn ExecutionPlan>,
-    columns: SchemaRef,
-    faults: Arc<Faults>,
-    properties: Arc<PlanProperties>,
-}
-
-impl ReadUpload {
-    fn new(input: Arc<dyn ExecutionPlan>, columns: SchemaRef, faults: Arc<Faults>) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&columns)),
-            input.output_partitioning().clone(),
-            input.pipeline_behavior(),
-            input.boundedness(),
-        );
-        Self {
-            input,
-            columns,
-            faults,
-            properties: Arc::new(properties),
-        }
-    }
+    format: LoadFormat,
 }
 
 impl DisplayAs for ReadUpload {
@@ -105,7 +76,7 @@ impl ExecutionPlan for ReadUpload {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+        self.input.properties()
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
@@ -134,11 +105,10 @@ impl ExecutionPlan for ReadUpload {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self::new(
+            Ok([input]) => Ok(Arc::new(Self {
                 input,
-                Arc::clone(&self.columns),
-                Arc::clone(&self.faults),
-            ))),
+                format: self.format.clone(),
+            })),
             Err(_) => Err(DataFusionError::Internal("an upload has one input".to_owned())),
         }
     }
@@ -149,41 +119,8 @@ impl ExecutionPlan for ReadUpload {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = self.input.execute(partition, context)?;
-        let (columns, faults) = (Arc::clone(&self.columns), Arc::clone(&self.faults));
-        let as_they_are = have_same_types(&rows.schema(), &columns);
-        let rows = rows.and_then(move |batch| {
-            std::future::ready(if as_they_are {
-                Ok(batch)
-            } else {
-                with_bytes(&batch, &columns)
-            })
-        });
-        let rows = rows.or_else(move |error| {
-            let faults = Arc::clone(&faults);
-            async move { Err(faults.explain(error).await) }
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.columns), rows)))
+        let (schema, format) = (rows.schema(), self.format.clone());
+        let rows = rows.map_err(move |error| faults::explain(error, &format));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
-}
-
-fn have_same_types(one: &Schema, other: &Schema) -> bool {
-    one.fields()
-        .iter()
-        .map(|field| field.data_type())
-        .eq(other.fields().iter().map(|field| field.data_type()))
-}
-
-/// The rows of `batch`, in which what `columns` calls bytes is base64.
-fn with_bytes(batch: &RecordBatch, columns: &SchemaRef) -> Result<RecordBatch> {
-    let arrays: Result<Vec<ArrayRef>> = batch
-        .columns()
-        .iter()
-        .zip(columns.fields())
-        .map(|(values, field)| {
-            bytes::from_text(values, field.data_type())
-                .ok_or_else(|| ArrowError::JsonError(format!("column {} is not base64", field.name())).into())
-        })
-        .collect();
-    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(columns), arrays?, &rows)?)
 }

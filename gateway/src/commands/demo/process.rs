@@ -17,8 +17,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-
-use super::BoxError;
+use wasmhouse_storage::BoxError;
 
 /// How long a server may take until it accepts requests; recovery after a crash is part of it.
 const START: Duration = Duration::from_secs(120);

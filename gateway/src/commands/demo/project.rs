@@ -14,8 +14,7 @@ use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use serde::Deserialize;
 use tokio::process::Command;
-
-use super::BoxError;
+use wasmhouse_storage::BoxError;
 
 pub(super) const NAME: &str = "demo";
 
@@ -126,7 +125,7 @@ async fn create(data: &Path) -> Result<String, BoxError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::ClientFile;
+    use crate::client::server::ClientFile;
 
     #[tokio::test]
     async fn what_was_loaded_is_remembered_beside_the_key() {

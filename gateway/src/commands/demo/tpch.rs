@@ -24,9 +24,10 @@ use tpchgen_arrow::{
     CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RecordBatchIterator, RegionArrow,
     SupplierArrow,
 };
+use wasmhouse_storage::BoxError;
 
+use super::elapsed;
 use super::project::{Loaded, Project};
-use super::{BoxError, elapsed};
 use crate::client::{Client, LoadOptions, show};
 
 pub(super) const DATASET: &str = "tpch";

@@ -9,7 +9,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{BoxError, elapsed, text, tpch};
+use wasmhouse_storage::BoxError;
+
+use super::{elapsed, text, tpch};
 use crate::client::{Answer, Client, csv, show};
 
 /// How far a number with decimals may be from the kept one; relative for those below one.

@@ -15,8 +15,10 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use tokio::task::spawn_blocking;
+use wasmhouse_storage::BoxError;
 
-use super::{BoxError, Format, Next, Session, is_broken_pipe, statements};
+use super::session::{Next, Session};
+use super::{Format, is_broken_pipe, statements};
 
 const PROMPT: &str = "wasmhouse> ";
 const LINES_REMEMBERED: usize = 10_000;

@@ -1,12 +1,11 @@
 //! The columns of an answer, as a person reads them: distinct names and SQL types.
 
-use std::collections::HashSet;
 use std::fmt::Write;
-use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Fields, Schema};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use wasmhouse_compute::formats::distinct_names;
 
 /// One column of a result or a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -31,49 +30,6 @@ pub(crate) fn schema_json(schema: &Schema) -> Vec<Column> {
         });
     }
     columns
-}
-
-/// `schema` with distinct column names.
-pub(super) fn distinct(schema: &SchemaRef) -> SchemaRef {
-    let names = distinct_names(schema.fields());
-    if schema
-        .fields()
-        .iter()
-        .zip(&names)
-        .all(|(field, name)| field.name() == name)
-    {
-        return Arc::clone(schema);
-    }
-    let fields: Vec<Field> = schema
-        .fields()
-        .iter()
-        .zip(names)
-        .map(|(field, name)| field.as_ref().clone().with_name(name))
-        .collect();
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
-}
-
-/// The names of `fields`; a repeated name gets the first of `_1`, `_2`, … that no other field has.
-pub(super) fn distinct_names(fields: &Fields) -> Vec<String> {
-    let mut taken: HashSet<String> = fields.iter().map(|field| field.name().clone()).collect();
-    let mut seen = HashSet::new();
-    let mut names = Vec::with_capacity(fields.len());
-    for field in fields {
-        if seen.insert(field.name()) {
-            names.push(field.name().clone());
-            continue;
-        }
-        let mut number = 1;
-        let name = loop {
-            let name = format!("{}_{number}", field.name());
-            if taken.insert(name.clone()) {
-                break name;
-            }
-            number += 1;
-        };
-        names.push(name);
-    }
-    names
 }
 
 /// The name of a type in SQL; Arrow's name for what SQL does not know.

@@ -1,95 +1,64 @@
-//! Rows as JSON: a document, or a line each.
+//! What JSON says besides the rows: the columns before them, and after them how they ended.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use serde::Serialize;
+use wasmhouse_compute::formats::Objects;
 
-use super::cells::{Cells, json_key};
 use super::columns::schema_json;
 use super::{End, Failure};
 
-pub(super) struct Encoder {
-    /// `"name":` of every column.
-    keys: Vec<Vec<u8>>,
-    shape: Shape,
+/// Rows as one document.
+pub(super) struct Document {
+    head: Vec<u8>,
+    objects: Objects,
+    has_rows: bool,
 }
 
-enum Shape {
-    Lines,
-    Document { head: Vec<u8>, has_rows: bool },
-}
-
-/// How it ended, as clients read it.
-#[derive(Serialize)]
-struct Ended<'a> {
-    status: &'static str,
-    #[serde(flatten)]
-    end: &'a End,
-}
-
-impl Encoder {
-    pub(super) fn lines(schema: &Schema) -> Self {
-        Self {
-            keys: keys(schema),
-            shape: Shape::Lines,
-        }
-    }
-
-    pub(super) fn document(schema: &Schema) -> Self {
+impl Document {
+    pub(super) fn new(schema: &Schema) -> Self {
         let mut head = b"{\"schema\":".to_vec();
         write(&schema_json(schema), &mut head);
         head.extend_from_slice(b",\"rows\":[");
         Self {
-            keys: keys(schema),
-            shape: Shape::Document { head, has_rows: false },
+            head,
+            objects: Objects::new(schema),
+            has_rows: false,
         }
     }
 
     pub(super) fn open(&mut self) -> Vec<u8> {
-        match &mut self.shape {
-            Shape::Lines => Vec::new(),
-            Shape::Document { head, .. } => std::mem::take(head),
-        }
+        std::mem::take(&mut self.head)
     }
 
     pub(super) fn rows(&mut self, rows: &RecordBatch) -> Result<Vec<u8>, Failure> {
-        let columns = rows
-            .columns()
-            .iter()
-            .map(|column| Cells::of(column))
-            .collect::<Result<Vec<_>, _>>()?;
         let mut out = Vec::new();
-        for row in 0..rows.num_rows() {
-            if let Shape::Document { has_rows, .. } = &mut self.shape {
-                out.extend_from_slice(if *has_rows { b",\n" } else { b"\n" });
-                *has_rows = true;
-            }
-            write_object(&self.keys, &columns, row, &mut out);
-            if let Shape::Lines = self.shape {
-                out.push(b'\n');
-            }
+        if rows.num_rows() > 0 {
+            out.extend_from_slice(if self.has_rows { b",\n" } else { b"\n" });
+            self.has_rows = true;
         }
+        self.objects.write(rows, b",\n", &mut out)?;
         Ok(out)
     }
 
     pub(super) fn close(&mut self, end: &End) -> Vec<u8> {
-        let mut out = Vec::new();
-        match &self.shape {
-            Shape::Lines => out.extend_from_slice(b"{\"$end\":"),
-            Shape::Document { .. } => {
-                out.extend_from_slice(b"\n],\"query_id\":");
-                write(&end.query_id, &mut out);
-                if let Some(page) = &end.page {
-                    out.push(b',');
-                    write_fields(page, &mut out);
-                }
-                out.extend_from_slice(b",\"end\":");
-            }
+        let mut out = b"\n],\"query_id\":".to_vec();
+        write(&end.query_id, &mut out);
+        if let Some(page) = &end.page {
+            out.push(b',');
+            write_fields(page, &mut out);
         }
-        write(&Ended { status: "done", end }, &mut out);
-        out.extend_from_slice(b"}\n");
+        out.extend_from_slice(b",\"end\":");
+        write_end(end, &mut out);
         out
     }
+}
+
+/// The last of the JSON lines.
+pub(super) fn last_line(end: &End) -> Vec<u8> {
+    let mut out = b"{\"$end\":".to_vec();
+    write_end(end, &mut out);
+    out
 }
 
 /// The last line of JSON lines that stop before their end.
@@ -100,20 +69,18 @@ pub(super) fn last_words(failure: &Failure) -> Vec<u8> {
     out
 }
 
-fn keys(schema: &Schema) -> Vec<Vec<u8>> {
-    schema.fields().iter().map(|field| json_key(field.name())).collect()
+/// How it ended, as clients read it.
+#[derive(Serialize)]
+struct Ended<'a> {
+    status: &'static str,
+    #[serde(flatten)]
+    end: &'a End,
 }
 
-fn write_object(keys: &[Vec<u8>], columns: &[Cells], row: usize, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (position, (key, column)) in keys.iter().zip(columns).enumerate() {
-        if position > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(key);
-        column.write_json(row, out);
-    }
-    out.push(b'}');
+/// The end, and that of the object it is the last field of.
+fn write_end(end: &End, out: &mut Vec<u8>) {
+    write(&Ended { status: "done", end }, out);
+    out.extend_from_slice(b"}\n");
 }
 
 fn write(value: &impl Serialize, out: &mut Vec<u8>) {

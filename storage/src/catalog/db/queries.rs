@@ -1,24 +1,27 @@
 //! SQL for the records of queries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row, query};
 
 use super::{
-    changed, flag_missing_project, json, json_if_any, number, parsed, timestamp, timestamp_if_any, unreadable,
+    changed, flag_missing_project, json, json_if_any, number, parsed, placeholders, timestamp, timestamp_if_any,
+    unreadable,
 };
 use crate::Result;
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId};
-use crate::queries::{End, Ended, Filter, QueryRecord, WriteIntent};
+use crate::queries::{End, Ended, Filter, QueryRecord, QueryState, WriteIntent};
 
 /// The columns of a record, by name: a gateway that is one release behind must not be surprised by a new one.
 macro_rules! select_queries {
-    ($results:literal, $which:literal) => {
+    ($statement:literal, $results:literal, $which:literal) => {
         concat!(
-            "select id, project, request_id, statement, kind, labels, state, created_at, started_at, ended_at, owner, ",
+            "select id, project, request_id, fingerprint, ",
+            $statement,
+            " as statement, kind, labels, state, created_at, started_at, ended_at, owner, ",
             "lease_until, cancel_requested_at, attempts, usage, error, target, results_state, ",
             $results,
             " as results from queries where ",
@@ -32,8 +35,8 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     let insert = query(
         "insert into queries (
              id, project, request_id, statement, kind, labels, state, created_at, started_at, owner, lease_until,
-             attempts, usage
-         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict do nothing",
+             attempts, usage, fingerprint
+         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict do nothing",
     )
     .bind(record.id.to_string())
     .bind(record.project.as_str())
@@ -47,7 +50,8 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     .bind(record.owner.as_str())
     .bind(record.lease_until.micros())
     .bind(i64::from(record.attempts))
-    .bind(text(&record.usage)?);
+    .bind(text(&record.usage)?)
+    .bind(record.fingerprint.as_str());
     let inserted = changed(conn, insert)
         .await
         .map_err(|error| flag_missing_project(error, &record.project))?;
@@ -77,11 +81,9 @@ pub(crate) async fn start(conn: &mut AnyConnection, id: &QueryId, now: Timestamp
 }
 
 pub(crate) async fn intend(conn: &mut AnyConnection, id: &QueryId, intent: &WriteIntent) -> Result<bool> {
-    let intend = query(
-        "update queries set state = 'committing', target = $2 where id = $1 and state in ('running', 'committing')",
-    )
-    .bind(id.to_string())
-    .bind(text(intent)?);
+    let intend = query("update queries set state = 'committing', target = $2 where id = $1 and ended_at is null")
+        .bind(id.to_string())
+        .bind(text(intent)?);
     Ok(changed(conn, intend).await? > 0)
 }
 
@@ -111,23 +113,36 @@ pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: 
     row.as_ref().map(ended).transpose()
 }
 
-pub(crate) async fn exists(conn: &mut AnyConnection, id: &QueryId) -> Result<bool> {
-    let row = query("select id from queries where id = $1")
+pub(crate) async fn state(conn: &mut AnyConnection, id: &QueryId) -> Result<Option<QueryState>> {
+    let row = query("select state from queries where id = $1")
         .bind(id.to_string())
         .fetch_optional(conn)
         .await?;
-    Ok(row.is_some())
+    row.as_ref().map(|row| parsed(row, "state")).transpose()
 }
 
-pub(crate) async fn renew(conn: &mut AnyConnection, owner: &str, until: Timestamp) -> Result<u64> {
-    let renew = query("update queries set lease_until = $2 where owner = $1 and ended_at is null")
-        .bind(owner)
-        .bind(until.micros());
+pub(crate) async fn renew(conn: &mut AnyConnection, owner: &str, queries: &[QueryId], until: Timestamp) -> Result<u64> {
+    let renew = format!(
+        "update queries set lease_until = $2 where owner = $1 and ended_at is null and id in ({})",
+        placeholders(3, queries.len())
+    );
+    // The text depends on the number of queries alone.
+    let mut renew = query(sqlx::AssertSqlSafe(renew)).bind(owner).bind(until.micros());
+    for id in queries {
+        renew = renew.bind(id.to_string());
+    }
     Ok(changed(conn, renew).await?)
 }
 
+pub(crate) async fn live(conn: &mut AnyConnection) -> Result<HashSet<QueryId>> {
+    let rows = query("select id from queries where ended_at is null")
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| parsed(row, "id")).collect()
+}
+
 pub(crate) async fn one(conn: &mut AnyConnection, project: &ProjectId, id: &QueryId) -> Result<Option<QueryRecord>> {
-    let row = query(select_queries!("results", "id = $1 and project = $2"))
+    let row = query(select_queries!("statement", "results", "id = $1 and project = $2"))
         .bind(id.to_string())
         .bind(project.as_str())
         .fetch_optional(conn)
@@ -140,11 +155,15 @@ pub(crate) async fn of_request(
     project: &ProjectId,
     request_id: &str,
 ) -> Result<Option<QueryRecord>> {
-    let row = query(select_queries!("results", "project = $1 and request_id = $2"))
-        .bind(project.as_str())
-        .bind(request_id)
-        .fetch_optional(conn)
-        .await?;
+    let row = query(select_queries!(
+        "statement",
+        "results",
+        "project = $1 and request_id = $2"
+    ))
+    .bind(project.as_str())
+    .bind(request_id)
+    .fetch_optional(conn)
+    .await?;
     row.as_ref().map(record_of).transpose()
 }
 
@@ -159,6 +178,7 @@ pub(crate) async fn list(
         None => (None, None),
     };
     let rows = query(select_queries!(
+        "substr(statement, 1, 4000)",
         "cast(null as text)",
         "project = $1
          and ($2 is null or state = $2)
@@ -200,14 +220,6 @@ pub(crate) async fn request_cancel(
     Ok(changed(conn, request).await? > 0)
 }
 
-pub(crate) async fn cancel_requested(conn: &mut AnyConnection, id: &QueryId) -> Result<bool> {
-    let row = query("select id from queries where id = $1 and cancel_requested_at is not null")
-        .bind(id.to_string())
-        .fetch_optional(conn)
-        .await?;
-    Ok(row.is_some())
-}
-
 pub(crate) async fn cancel_requests(conn: &mut AnyConnection, owner: &str) -> Result<Vec<QueryId>> {
     let rows = query(
         "select id from queries where owner = $1 and ended_at is null and cancel_requested_at is not null order by id",
@@ -220,6 +232,7 @@ pub(crate) async fn cancel_requests(conn: &mut AnyConnection, owner: &str) -> Re
 
 pub(crate) async fn lost(conn: &mut AnyConnection, now: Timestamp) -> Result<Vec<QueryRecord>> {
     let rows = query(select_queries!(
+        "statement",
         "results",
         "ended_at is null and lease_until < $1 order by id"
     ))
@@ -266,6 +279,7 @@ fn record_of(row: &AnyRow) -> Result<QueryRecord> {
         id: parsed(row, "id")?,
         project: parsed(row, "project")?,
         request_id: row.try_get("request_id")?,
+        fingerprint: row.try_get("fingerprint")?,
         sql: row.try_get("statement")?,
         kind: row.try_get("kind")?,
         labels: json::<BTreeMap<String, String>>(row, "labels")?,

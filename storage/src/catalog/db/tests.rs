@@ -98,6 +98,7 @@ impl World {
             id: QueryId::new(self.clock.now()),
             project: self.acme.clone(),
             request_id: None,
+            fingerprint: sql.to_owned(),
             sql: sql.to_owned(),
             kind: "select".to_owned(),
             labels: BTreeMap::new(),

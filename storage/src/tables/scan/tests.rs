@@ -150,8 +150,8 @@ async fn the_optimiser_may_trust_what_the_log_says() {
             .value(0)
     };
     assert_eq!((value(0), value(1), value(2), value(3)), (12, 0, 23, 12));
-    // One listing to find the newest version; no data file was opened.
-    assert_eq!(world.store.requests(), 1);
+    // Two questions whether the version that is known is still the newest; no data file was opened.
+    assert_eq!(world.store.requests(), 2);
 }
 
 #[tokio::test]

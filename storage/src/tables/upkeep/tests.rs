@@ -6,6 +6,7 @@ use object_store::ObjectStoreExt;
 
 use super::*;
 use crate::clock::Clock;
+use crate::tables::WriteOptions;
 use crate::tables::harness::{World, batch, place};
 
 fn numbers(values: std::ops::Range<i64>) -> RecordBatch {
@@ -15,6 +16,10 @@ fn numbers(values: std::ops::Range<i64>) -> RecordBatch {
 /// Objects in memory carry the machine's time, so it is the machine's time that says how old they are.
 fn later() -> Timestamp {
     Clock::System.now().plus(Duration::from_secs(3_600))
+}
+
+async fn nobody() -> Result<HashSet<QueryId>> {
+    Ok(HashSet::new())
 }
 
 async fn names(world: &World) -> Vec<String> {
@@ -45,12 +50,12 @@ async fn a_file_that_no_version_mentions_is_removed_once_it_is_old() {
 
     let young = world
         .tables
-        .remove_orphans(&world.at, Timestamp::from_micros(0))
+        .remove_orphans(&world.at, Timestamp::from_micros(0), nobody)
         .await
         .expect("nothing to do");
     let old = world
         .tables
-        .remove_orphans(&world.at, later())
+        .remove_orphans(&world.at, later(), nobody)
         .await
         .expect("one to remove");
 
@@ -82,7 +87,7 @@ async fn a_file_is_safe_from_the_moment_its_commit_has_landed() {
 
     let removed = world
         .tables
-        .remove_orphans(&world.at, later())
+        .remove_orphans(&world.at, later(), nobody)
         .await
         .expect("nothing to do");
 
@@ -108,7 +113,7 @@ async fn checkpoints_are_not_orphans() {
 
     let removed = world
         .tables
-        .remove_orphans(&world.at, later())
+        .remove_orphans(&world.at, later(), nobody)
         .await
         .expect("nothing to do");
 
@@ -131,7 +136,7 @@ async fn without_the_whole_log_nothing_is_an_orphan() {
 
     let removed = world
         .tables
-        .remove_orphans(&world.at, later())
+        .remove_orphans(&world.at, later(), nobody)
         .await
         .expect("nothing is sure");
 
@@ -162,4 +167,27 @@ async fn a_removed_table_leaves_nothing_and_its_neighbours_alone() {
         world.tables.snapshot(&world.at, 0).await,
         Err(Error::NotFound(_))
     ));
+}
+
+#[tokio::test]
+async fn a_file_of_a_query_that_still_runs_stays_however_old_it_is() {
+    let world = World::new();
+    world.create(&[numbers(0..1)]).await;
+    let query = world.query();
+    let written = world
+        .files(&numbers(1..2), &WriteOptions::new(query.clone(), 0, 0))
+        .await
+        .expect("the rows can be stored");
+    let running = async || Ok(HashSet::from([query.clone()]));
+
+    let removed = world.tables.remove_orphans(&world.at, later(), running).await;
+
+    assert_eq!(removed.expect("nothing to do"), 0);
+    let note = world.note(&query);
+    world
+        .tables
+        .append(&world.at, written, &note)
+        .await
+        .expect("it commits at last");
+    assert_eq!(world.number("select count(*) from t where id >= 0").await, 2);
 }

@@ -1,8 +1,13 @@
-//! What a column of text could be.
+//! What a column of text could be: the narrowest type in which every value is what was written.
 
 use chrono::Utc;
 use datafusion::arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, Int64Type, TimeUnit};
+
+use crate::worker::write::exactly;
+
+/// Digits of a second that a timestamp holds.
+const MICROSECOND_DIGITS: usize = 6;
 
 /// The narrowest type that holds every value seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +16,10 @@ pub(super) enum Guess {
     #[default]
     Nothing,
     Boolean,
+    /// Integers that DOUBLE holds too, should it come to that.
     Integer,
+    /// Integers of which DOUBLE would make others.
+    Long,
     Float,
     Date,
     /// A date and a time of day, nowhere in particular.
@@ -24,7 +32,7 @@ pub(super) enum Guess {
 impl Guess {
     /// The guess after one more value.
     pub(super) fn and(self, value: &str) -> Self {
-        use Guess::{Date, Float, Instant, Integer, Nothing, Text, Timestamp};
+        use Guess::{Date, Float, Instant, Integer, Long, Nothing, Text, Timestamp};
 
         if self == Text {
             return Text;
@@ -32,6 +40,7 @@ impl Guess {
         match (self, Self::of(value)) {
             (Nothing, other) => other,
             (one, other) if one == other => one,
+            (Integer, Long) | (Long, Integer) => Long,
             (Integer, Float) | (Float, Integer) => Float,
             (Date, Timestamp) | (Timestamp, Date) => Timestamp,
             (Date, Instant) | (Instant, Date) => Instant,
@@ -42,7 +51,7 @@ impl Guess {
     pub(super) fn data_type(self) -> DataType {
         match self {
             Self::Boolean => DataType::Boolean,
-            Self::Integer => DataType::Int64,
+            Self::Integer | Self::Long => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Date => DataType::Date32,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
@@ -63,13 +72,26 @@ impl Guess {
     }
 
     fn of_number(value: &str) -> Self {
-        let (_, digits) = value.split_at(usize::from(value.starts_with(['-', '+'])));
         if value == "-Infinity" {
             return Self::Float;
         }
+        let digits = value.strip_prefix('-').unwrap_or(value);
+        // `007` and `+49` are codes: a number would not be written like this again.
+        let is_code = match digits.as_bytes() {
+            [b'+', ..] => true,
+            [b'0', second, ..] => second.is_ascii_digit(),
+            _ => false,
+        };
+        if is_code {
+            return Self::Text;
+        }
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             // More digits than BIGINT holds are text: DOUBLE would lose some of them.
-            return Int64Type::parse(value).map_or(Self::Text, |_| Self::Integer);
+            return match Int64Type::parse(value) {
+                Some(integer) if i128::from(integer) == integer as f64 as i128 => Self::Integer,
+                Some(_) => Self::Long,
+                None => Self::Text,
+            };
         }
         let spelled = value
             .bytes()
@@ -91,6 +113,9 @@ impl Guess {
         let spelled = time
             .bytes()
             .all(|byte| byte.is_ascii_digit() || b":.+-Zz ".contains(&byte));
+        if exactly::fraction_digits(time) > MICROSECOND_DIGITS {
+            return Self::Text;
+        }
         match string_to_datetime(&Utc, value) {
             Ok(_) if spelled && time.contains(['+', '-', 'Z', 'z']) => Self::Instant,
             Ok(_) if spelled => Self::Timestamp,

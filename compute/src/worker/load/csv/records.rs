@@ -4,7 +4,8 @@
 //! - Where the bytes are cut into pieces changes nothing.
 //! - A field that was quoted is a value, also when it is empty; one that was not is NULL if nothing is there.
 //! - Lines are those an editor shows: a line feed inside quotes counts.
-//! - A line with nothing on it is no row, also in a file of one column.
+//! - A line with nothing on it is a row of NULL where rows have one field, and no row where they have more. What is
+//!   behind the last line end is no line.
 
 use memchr::{memchr, memchr_iter, memchr3};
 
@@ -83,7 +84,7 @@ pub(super) struct Tokenizer {
     place: Place,
     /// The line the next byte is on, from 1.
     line: u64,
-    /// The fields of the first row, once it has been read.
+    /// The fields of a row, once the first has been read, or from the start if that is known.
     width: Option<usize>,
 
     text: Vec<u8>,
@@ -115,13 +116,13 @@ enum Place {
 }
 
 impl Tokenizer {
-    pub(super) fn new(delimiter: u8, null: Option<&str>) -> Self {
+    pub(super) fn new(delimiter: u8, null: Option<&str>, width: Option<usize>) -> Self {
         Self {
             delimiter,
             null: null.map(|word| word.as_bytes().to_vec()),
             place: Place::Mark(0),
             line: 1,
-            width: None,
+            width,
             text: Vec::new(),
             fields: Vec::new(),
             lines: Vec::new(),
@@ -146,8 +147,12 @@ impl Tokenizer {
                     at += 1;
                 }
                 Place::Mark(seen) => self.end_mark(seen),
-                Place::Row { after_return } if byte == b'\n' || byte == b'\r' => {
-                    self.line += u64::from(!(after_return && byte == b'\n'));
+                Place::Row { after_return: true } if byte == b'\n' => {
+                    self.place = Place::Row { after_return: false };
+                    at += 1;
+                }
+                Place::Row { .. } if (byte == b'\n' || byte == b'\r') && self.width != Some(1) => {
+                    self.line += 1;
                     self.place = Place::Row {
                         after_return: byte == b'\r',
                     };

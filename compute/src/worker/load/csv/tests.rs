@@ -6,6 +6,8 @@ use datafusion::arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::{StreamExt, stream};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
@@ -35,7 +37,8 @@ async fn read_in_pieces(
         .chunks(piece)
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
         .collect();
-    let mut file = Reader::of(stream::iter(pieces).boxed(), dialect);
+    let width = (!dialect.header).then_some(schema.fields().len());
+    let mut file = Reader::of(stream::iter(pieces).boxed(), dialect, width);
     let mut batches = Vec::new();
     let said = |error: DataFusionError| blame::sql_error(&error).message;
     if dialect.header {
@@ -132,11 +135,48 @@ async fn where_the_bytes_are_cut_changes_nothing() {
 }
 
 #[tokio::test]
-async fn every_line_end_ends_a_row_and_blank_lines_are_none() {
-    for text in ["a\n1\n2\n", "a\r\n1\r\n2\r\n", "a\r1\r2", "\n\na\n\n1\n\r\n2\n\n"] {
+async fn every_line_end_ends_a_row() {
+    for text in ["a\n1\n2\n", "a\r\n1\r\n2\r\n", "a\r1\r2", "\n\r\na\n1\n2"] {
         let rows = read(text, &[("a", DataType::Int64)]).await.expect("it is CSV");
         assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2], "{text:?}");
     }
+}
+
+#[tokio::test]
+async fn empty_lines_are_no_rows_where_rows_have_many_fields() {
+    for text in ["a,b\n1,\n\n2,\n", "\na,b\r\n\r\n1,\r\n2,\r\n\r\n", "a,b\r\r1,\r2,"] {
+        let rows = read(text, &[("a", DataType::Int64), ("b", TEXT)])
+            .await
+            .expect("it is CSV");
+        assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2], "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_line_is_null_where_rows_have_one_field() {
+    let no_header = Dialect::new(false, ',', None).expect("a comma is ASCII");
+    let column = schema(&[("a", TEXT)]);
+    let some = |text: &str| Some(text.to_owned());
+    let expected = [[None], [some("")], [None], [None], [some("x")], [None]];
+
+    for end in ["\n", "\r\n", "\r"] {
+        let lines = ["", "\"\"", "", "", "x", "", ""].join(end);
+        let named = format!("a{end}{lines}");
+        for piece in 1..named.len() {
+            let rows = read_in_pieces(named.as_bytes(), piece, &comma(), &column)
+                .await
+                .expect("it is CSV");
+            assert_eq!(values(&rows), expected, "{named:?} in pieces of {piece}");
+            let rows = read_in_pieces(lines.as_bytes(), piece, &no_header, &column)
+                .await
+                .expect("it is CSV");
+            assert_eq!(values(&rows), expected, "{lines:?} in pieces of {piece}");
+        }
+    }
+    let nothing_but_null = read_in_pieces(b"\n\n", 1, &no_header, &column)
+        .await
+        .expect("it is CSV");
+    assert_eq!(values(&nothing_but_null), [[None::<String>], [None]]);
 }
 
 #[tokio::test]
@@ -407,4 +447,54 @@ async fn a_file_of_many_pieces_and_batches_is_read_whole() {
     let rows = concat_batches(&schema, &batches).expect("batches of one schema");
     let ids = rows.column(0).as_primitive::<Int64Type>().values();
     assert!(ids.iter().copied().eq(0..ROWS as i64));
+}
+
+#[tokio::test]
+async fn what_a_number_or_a_time_would_lose_something_of_is_text() {
+    let text = "zip,phone,mixed,exact,fine,zeros,padded\n\
+        00501,+491234,9007199254740993,9007199254740992,2026-01-31T12:00:00.123456789,2026-01-31T12:00:00.123456000,0\n\
+        90210,+495678,0.5,0.5,2026-01-31T12:00:00,2026-01-31T12:00:00,007.5\n";
+
+    let types: Vec<DataType> = guessed(text, &comma())
+        .await
+        .into_iter()
+        .map(|(_, data_type)| data_type)
+        .collect();
+
+    let at = DataType::Timestamp(TimeUnit::Microsecond, None);
+    assert_eq!(types, [TEXT, TEXT, TEXT, DataType::Float64, TEXT, at, TEXT]);
+    let big = guessed("n\n9007199254740993\n0\n-7\n", &comma()).await;
+    assert_eq!(big[0].1, DataType::Int64);
+}
+
+#[tokio::test]
+async fn a_value_that_its_type_would_round_is_named_with_its_line_and_column() {
+    let cases = [
+        (DataType::Float64, "0.1", "9007199254740993", "a DOUBLE"),
+        (DataType::Float32, "0.1", "16777217", "a REAL"),
+        (DataType::Decimal128(10, 2), "1.250", "1.255", "a DECIMAL(10, 2)"),
+        (
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            "2026-01-31T12:00:00.123456",
+            "2026-01-31T12:00:00.1234567",
+            "a TIMESTAMP",
+        ),
+        (DataType::Date32, "2026-01-31", "2026-01-31T12:00:00", "a DATE"),
+    ];
+
+    for (data_type, held, lost, called) in cases {
+        let error = read(&format!("a\n{held}\n{lost}\n"), &[("a", data_type)])
+            .await
+            .expect_err(lost);
+        assert_eq!(
+            error,
+            format!("line 3 of the file: column a holds '{lost}', which {called} cannot hold exactly")
+        );
+    }
+    let nested = DataType::List(Arc::new(Field::new("element", DataType::Int64, true)));
+    let error = read("a\n[1]\n[1.9]\n", &[("a", nested)]).await.expect_err("1.9");
+    assert_eq!(
+        error,
+        "line 3 of the file: column a holds '[1.9]', which is not a list in JSON of the column's type"
+    );
 }

@@ -1,0 +1,373 @@
+//! What a statement does, and whether a tenant may.
+//!
+//! What is not named here is refused, with a sentence that says what to write instead where there is something.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{
+    CreateTable, CreateView, Ident, Insert, ObjectName, ObjectType, SchemaName, SetExpr, Statement as Ast, TableObject,
+    Value, ValueWithSpan, Visit, Visitor,
+};
+
+use super::names::Name;
+use crate::{Code, SqlError};
+
+/// What a statement does, with the names it does it to.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// `select`, `values`, `table`, `show`, `describe`: rows and no effect.
+    Query,
+    /// `explain`, with or without `analyze`.
+    Explain,
+    /// `insert into`.
+    Insert {
+        /// The table that gets the rows.
+        into: Name,
+        /// `insert overwrite`: the rows replace what was there.
+        overwrite: bool,
+    },
+    /// `create table`, with columns or `as select`.
+    CreateTable {
+        /// The new table.
+        name: Name,
+        /// `if not exists`.
+        if_not_exists: bool,
+        /// `or replace`.
+        or_replace: bool,
+        /// `as select …`.
+        from_query: bool,
+    },
+    /// `create view`.
+    CreateView {
+        /// The new view.
+        name: Name,
+        /// `if not exists`.
+        if_not_exists: bool,
+        /// `or replace`.
+        or_replace: bool,
+        /// What the view means, with the names of its columns if they were given.
+        query: String,
+    },
+    /// `create schema`.
+    CreateDataset {
+        /// The project it was written with, if any.
+        project: Option<String>,
+        /// The new dataset.
+        name: String,
+        /// `if not exists`.
+        if_not_exists: bool,
+    },
+    /// `drop schema`.
+    DropDataset {
+        /// The project it was written with, if any.
+        project: Option<String>,
+        /// The dataset.
+        name: String,
+        /// `if exists`.
+        if_exists: bool,
+        /// `cascade`: with all that is in it.
+        cascade: bool,
+    },
+    /// `drop table` or `drop view`.
+    Drop {
+        /// What to drop.
+        name: Name,
+        /// `if exists`.
+        if_exists: bool,
+        /// A view rather than a table.
+        view: bool,
+    },
+    /// `truncate`.
+    Truncate {
+        /// The table that loses its rows.
+        name: Name,
+        /// `if exists`.
+        if_exists: bool,
+    },
+}
+
+impl Kind {
+    /// The word for it in logs, in the query's record and on its page.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Kind::Query => "select",
+            Kind::Explain => "explain",
+            Kind::Insert { .. } => "insert",
+            Kind::CreateTable { from_query: true, .. } => "create_table_as",
+            Kind::CreateTable { .. } => "create_table",
+            Kind::CreateView { .. } => "create_view",
+            Kind::CreateDataset { .. } => "create_schema",
+            Kind::DropDataset { .. } => "drop_schema",
+            Kind::Drop { view: true, .. } => "drop_view",
+            Kind::Drop { .. } => "drop_table",
+            Kind::Truncate { .. } => "truncate",
+        }
+    }
+}
+
+/// What the statement does, or why a tenant may not.
+pub(super) fn classify(parsed: &Parsed) -> Result<Kind, SqlError> {
+    match parsed {
+        Parsed::Statement(ast) => classify_ast(ast),
+        Parsed::Explain(explain) => match classify(&explain.statement)? {
+            Kind::Query | Kind::Explain => Ok(Kind::Explain),
+            other => Err(not_supported(format!(
+                "explain of {} is not supported; explain its query",
+                other.word().replace('_', " ")
+            ))),
+        },
+        Parsed::CreateExternalTable(_) => Err(not_allowed(
+            "create external table would read from outside the project; load the file with `wasmhouse load` or POST it to the table",
+        )),
+        Parsed::CopyTo(_) => Err(not_allowed(
+            "copy would write outside the project; export the query with POST /v1/exports",
+        )),
+        Parsed::Reset(_) => Err(not_allowed("reset has nothing to reset: a setting lasts for one query")),
+    }
+}
+
+fn classify_ast(ast: &Ast) -> Result<Kind, SqlError> {
+    match ast {
+        Ast::Query(query) => match query.body.as_ref() {
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => Err(not_supported(
+                "a statement that changes rows inside a query is not supported",
+            )),
+            _ => Ok(Kind::Query),
+        },
+        Ast::ShowTables { .. }
+        | Ast::ShowColumns { .. }
+        | Ast::ShowFunctions { .. }
+        | Ast::ShowCreate { .. }
+        | Ast::ExplainTable { .. } => Ok(Kind::Query),
+        Ast::ShowVariable { variable } => classify_show(variable),
+        Ast::ShowVariables { .. } => Err(not_supported("show variables is not supported; write `show all`")),
+        Ast::ShowSchemas { .. } | Ast::ShowDatabases { .. } => Err(not_supported(
+            "show schemas and show databases are not supported; write `select schema_name from information_schema.schemata`",
+        )),
+        Ast::Explain { statement, .. } => match classify_ast(statement)? {
+            Kind::Query => Ok(Kind::Explain),
+            other => Err(not_supported(format!(
+                "explain of {} is not supported; explain its query",
+                other.word().replace('_', " ")
+            ))),
+        },
+        Ast::Insert(insert) => classify_insert(insert),
+        Ast::CreateTable(create) => classify_create_table(create),
+        Ast::CreateView(create) => classify_create_view(create),
+        Ast::CreateSchema {
+            schema_name,
+            if_not_exists,
+            ..
+        } => {
+            let SchemaName::Simple(name) = schema_name else {
+                return Err(not_supported("create schema with authorization is not supported"));
+            };
+            let (project, name) = dataset_name(name)?;
+            Ok(Kind::CreateDataset {
+                project,
+                name,
+                if_not_exists: *if_not_exists,
+            })
+        }
+        Ast::Drop {
+            object_type,
+            if_exists,
+            names,
+            cascade,
+            ..
+        } => classify_drop(*object_type, *if_exists, names, *cascade),
+        Ast::Truncate(truncate) => match truncate.table_names.as_slice() {
+            [target] if truncate.partitions.is_none() => Ok(Kind::Truncate {
+                name: Name::read(&target.name)?,
+                if_exists: truncate.if_exists,
+            }),
+            _ => Err(not_supported("truncate takes one whole table")),
+        },
+        Ast::Set(set) => Err(not_allowed(format!(
+            "`{set}` would outlive the query; send it in the request's `settings`, which last for one query"
+        ))),
+        Ast::Copy { .. } => Err(not_allowed(
+            "copy would reach outside the project; load with `wasmhouse load`, export with POST /v1/exports",
+        )),
+        Ast::Delete(_) | Ast::Update(_) | Ast::Merge(_) => Err(not_supported(
+            "delete, update and merge are not supported yet; insert, truncate and create table as are",
+        )),
+        Ast::Prepare { .. } | Ast::Execute { .. } | Ast::Deallocate { .. } => Err(not_supported(
+            "there is no session that would keep a prepared statement; send `params` with the query",
+        )),
+        Ast::StartTransaction { .. } | Ast::Commit { .. } | Ast::Rollback { .. } => Err(not_supported(
+            "every statement is its own transaction; begin, commit and rollback have no meaning here",
+        )),
+        Ast::CreateFunction(_) | Ast::DropFunction(_) => {
+            Err(not_supported("functions of your own are not supported yet"))
+        }
+        other => Err(not_supported(format!(
+            "{} is not supported",
+            first_words(&other.to_string())
+        ))),
+    }
+}
+
+fn classify_show(variable: &[Ident]) -> Result<Kind, SqlError> {
+    let parts: Vec<String> = variable.iter().map(|part| part.value.to_lowercase()).collect();
+    let name = parts.join(".");
+    if name.starts_with("datafusion.runtime") {
+        return Err(not_allowed("what a worker may use of its machine is not shown"));
+    }
+    Ok(Kind::Query)
+}
+
+fn classify_insert(insert: &Insert) -> Result<Kind, SqlError> {
+    let TableObject::TableName(name) = &insert.table else {
+        return Err(not_supported("insert into a function is not supported"));
+    };
+    if insert.replace_into {
+        return Err(not_supported(
+            "replace into is not supported, since a table has no keys to find the old rows by; write `insert into`",
+        ));
+    }
+    if let Some(otherwise) = insert.or {
+        return Err(not_supported(format!(
+            "insert {} is not supported, since a table has no keys to find the old rows by; write `insert into`",
+            otherwise.to_string().to_lowercase()
+        )));
+    }
+    if insert.returning.is_some() || insert.on.is_some() {
+        return Err(not_supported("insert with returning or on conflict is not supported"));
+    }
+    Ok(Kind::Insert {
+        into: Name::read(name)?,
+        overwrite: insert.overwrite,
+    })
+}
+
+fn classify_create_table(create: &CreateTable) -> Result<Kind, SqlError> {
+    if create.temporary {
+        return Err(not_supported(
+            "there is no session that would keep a temporary table; create one and drop it",
+        ));
+    }
+    if create.external || create.location.is_some() {
+        return Err(not_allowed(
+            "a table's files live in the project's bucket; a location cannot be chosen",
+        ));
+    }
+    if create.partition_by.is_some() || create.cluster_by.is_some() {
+        return Err(not_supported("partition by and cluster by are not supported yet"));
+    }
+    Ok(Kind::CreateTable {
+        name: Name::read(&create.name)?,
+        if_not_exists: create.if_not_exists,
+        or_replace: create.or_replace,
+        from_query: create.query.is_some(),
+    })
+}
+
+fn classify_create_view(create: &CreateView) -> Result<Kind, SqlError> {
+    if create.materialized {
+        return Err(not_supported(
+            "materialized views are not supported; use create table as",
+        ));
+    }
+    if create.temporary {
+        return Err(not_supported(
+            "there is no session that would keep a temporary view; use `with`",
+        ));
+    }
+    if let ControlFlow::Break(error) = create.query.visit(&mut Parameters) {
+        return Err(error);
+    }
+    let query = if create.columns.is_empty() {
+        create.query.to_string()
+    } else {
+        let columns: Vec<String> = create.columns.iter().map(|column| column.name.to_string()).collect();
+        format!("select * from ({}) as named({})", create.query, columns.join(", "))
+    };
+    Ok(Kind::CreateView {
+        name: Name::read(&create.name)?,
+        if_not_exists: create.if_not_exists,
+        or_replace: create.or_replace || create.or_alter,
+        query,
+    })
+}
+
+/// Finds the first parameter of a query that would outlive its values.
+struct Parameters;
+
+impl Visitor for Parameters {
+    type Break = SqlError;
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<SqlError> {
+        match &value.value {
+            Value::Placeholder(name) => {
+                let message = format!("a view cannot keep the parameter {name}; write its value");
+                let place = value.span.start;
+                ControlFlow::Break(not_supported(message).at(place.line, place.column))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn classify_drop(object: ObjectType, if_exists: bool, names: &[ObjectName], cascade: bool) -> Result<Kind, SqlError> {
+    let [name] = names else {
+        return Err(not_supported("drop takes one name"));
+    };
+    match object {
+        ObjectType::Table => Ok(Kind::Drop {
+            name: Name::read(name)?,
+            if_exists,
+            view: false,
+        }),
+        ObjectType::View => Ok(Kind::Drop {
+            name: Name::read(name)?,
+            if_exists,
+            view: true,
+        }),
+        ObjectType::Schema => {
+            let (project, name) = dataset_name(name)?;
+            Ok(Kind::DropDataset {
+                project,
+                name,
+                if_exists,
+                cascade,
+            })
+        }
+        other => Err(not_supported(format!(
+            "drop {} is not supported",
+            other.to_string().to_lowercase()
+        ))),
+    }
+}
+
+/// `dataset` or `project.dataset`.
+fn dataset_name(name: &ObjectName) -> Result<(Option<String>, String), SqlError> {
+    let read = Name::read(name)?;
+    match (read.project, read.dataset) {
+        (None, project) => Ok((project, read.table)),
+        (Some(_), _) => Err(SqlError::new(
+            Code::InvalidSql,
+            format!("{name} has too many parts; a schema is project.dataset"),
+        )
+        .at(read.line, read.column)),
+    }
+}
+
+fn not_supported(message: impl Into<String>) -> SqlError {
+    SqlError::new(Code::NotSupported, message)
+}
+
+fn not_allowed(message: impl Into<String>) -> SqlError {
+    SqlError::new(Code::NotAllowed, message)
+}
+
+/// `ALTER TABLE`, from a statement of that kind.
+fn first_words(statement: &str) -> String {
+    statement
+        .split_whitespace()
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .to_lowercase()
+}

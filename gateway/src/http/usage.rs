@@ -1,0 +1,48 @@
+//! What a query used, as its resource and its ledger line tell it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use wasmhouse_storage::queries::Usage;
+
+/// What a query used.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UsageBody {
+    /// Logical bytes of the referenced columns in the files that survived pruning: what is billed.
+    bytes_processed: u64,
+    rows_returned: u64,
+    result_bytes: u64,
+    rows_written: u64,
+    bytes_written: u64,
+    cpu_ms: u64,
+    wall_ms: u64,
+    peak_memory_bytes: u64,
+    /// Bytes that were fetched from storage, which caches change and the bill does not.
+    bytes_read: u64,
+}
+
+impl From<Usage> for UsageBody {
+    fn from(usage: Usage) -> Self {
+        let Usage {
+            bytes_processed,
+            rows_returned,
+            result_bytes,
+            rows_written,
+            bytes_written,
+            cpu_ms,
+            wall_ms,
+            peak_memory_bytes,
+            bytes_read,
+        } = usage;
+        Self {
+            bytes_processed,
+            rows_returned,
+            result_bytes,
+            rows_written,
+            bytes_written,
+            cpu_ms,
+            wall_ms,
+            peak_memory_bytes,
+            bytes_read,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The queries that this gateway looks after now: how far each has come, and how it ended.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wasmhouse_compute::task::{Planned, Progress};
+use wasmhouse_storage::ids::QueryId;
+use wasmhouse_storage::queries::QueryRecord;
+
+/// The queries that this gateway looks after, each from before its record is written until after it has ended.
+#[derive(Default)]
+pub(super) struct LiveQueries(Mutex<HashMap<QueryId, Arc<Live>>>);
+
+/// A query that this gateway looks after.
+pub(crate) struct Live {
+    pub(super) cancel: CancellationToken,
+    /// Nobody waits any more for a query that was only run for the one who waited.
+    pub(super) left: CancellationToken,
+    now: Mutex<Now>,
+    end: watch::Sender<Option<Arc<Ended>>>,
+}
+
+/// How far it has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Now {
+    /// `queued`, `planning`, `running`, `committing`.
+    pub(crate) phase: &'static str,
+    /// Rows and bytes so far.
+    pub(crate) progress: Progress,
+    /// What it reads, once it is planned.
+    pub(crate) planned: Option<Planned>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The last state of its record.
+    pub(crate) record: QueryRecord,
+}
+
+impl LiveQueries {
+    /// A query comes under this gateway's care. `left` says that its caller does not want it any more.
+    pub(super) fn enter(&self, id: &QueryId, left: CancellationToken) -> Arc<Live> {
+        let live = Arc::new(Live {
+            cancel: CancellationToken::new(),
+            left,
+            now: Mutex::new(Now {
+                phase: "queued",
+                ..Now::default()
+            }),
+            end: watch::Sender::new(None),
+        });
+        self.lock().insert(id.clone(), Arc::clone(&live));
+        live
+    }
+
+    /// The query has ended, or was none.
+    pub(super) fn leave(&self, id: &QueryId) {
+        self.lock().remove(id);
+    }
+
+    pub(super) fn get(&self, id: &QueryId) -> Option<Arc<Live>> {
+        self.lock().get(id).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Live>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(super) fn ids(&self) -> Vec<QueryId> {
+        self.lock().keys().cloned().collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueryId, Arc<Live>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    pub(super) fn now(&self) -> Now {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Now)) {
+        change(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells everyone who waits how the query ended.
+    pub(super) fn end(&self, record: QueryRecord) {
+        self.end.send_replace(Some(Arc::new(Ended { record })));
+    }
+
+    /// Waits for the end.
+    pub(super) async fn ended(&self) -> Arc<Ended> {
+        let mut end = self.end.subscribe();
+        let ended = end
+            .wait_for(Option::is_some)
+            .await
+            .expect("the sender lives as long as the query");
+        ended.clone().expect("the condition was that it is there")
+    }
+}

@@ -1,0 +1,74 @@
+//! Uploads, put where a worker can read them.
+//!
+//! An upload is staged in the bucket as it arrives, a few megabytes at a time. So a load can be tried again on another
+//! worker without asking the sender again, and the gateway never holds a file.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use object_store::buffered::BufWriter;
+use tokio::io::AsyncWriteExt;
+use wasmhouse_storage::ids::ProjectId;
+
+use super::Queries;
+use crate::error::{Error, Result};
+
+/// An upload that has arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Staged {
+    /// Where it lies in the bucket.
+    pub(crate) path: String,
+    /// How long it is, unpacked.
+    pub(crate) bytes: u64,
+    /// The BLAKE3 hash of these bytes.
+    pub(crate) digest: [u8; 32],
+}
+
+impl Queries {
+    /// Stages an upload of at most `limit` bytes. One that breaks off is not staged.
+    pub(crate) async fn stage(
+        &self,
+        project: &ProjectId,
+        upload: impl Stream<Item = Result<Bytes>>,
+        limit: u64,
+    ) -> Result<Staged> {
+        let path = self.staging(project);
+        let mut out = BufWriter::new(self.store(), path.clone());
+        let (bytes, digest) = match write(&mut out, upload, limit).await {
+            Ok(written) => written,
+            Err(error) => {
+                if let Err(abort) = out.abort().await {
+                    tracing::warn!("an upload that failed could not be aborted: {abort}");
+                }
+                return Err(error);
+            }
+        };
+        out.shutdown().await.map_err(|error| Error::Unavailable(error.into()))?;
+        tracing::debug!(bytes, "an upload of {bytes} bytes was staged");
+        Ok(Staged {
+            path: path.to_string(),
+            bytes,
+            digest,
+        })
+    }
+}
+
+/// Writes the upload as it arrives. Says how long it was, and its hash.
+async fn write(out: &mut BufWriter, upload: impl Stream<Item = Result<Bytes>>, limit: u64) -> Result<(u64, [u8; 32])> {
+    let mut upload = pin!(upload);
+    let mut hash = blake3::Hasher::new();
+    let mut bytes = 0u64;
+    while let Some(part) = upload.try_next().await? {
+        bytes += part.len() as u64;
+        if bytes > limit {
+            return Err(Error::TooLarge(format!(
+                "the file is larger than the {} MiB that one may have",
+                limit >> 20
+            )));
+        }
+        hash.update(&part);
+        out.put(part).await.map_err(|error| Error::Unavailable(error.into()))?;
+    }
+    Ok((bytes, *hash.finalize().as_bytes()))
+}

@@ -1,0 +1,145 @@
+//! What a query is asked to do, and what goes with it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use wasmhouse_compute::params::Params;
+use wasmhouse_compute::sql::Statement;
+use wasmhouse_compute::task::{ExportFormat, LoadFormat};
+use wasmhouse_storage::ids::{DatasetName, QueryId, TableName};
+
+/// What is asked beside the statement itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// Where a name of one part is looked up.
+    pub(crate) dataset: Option<DatasetName>,
+    /// Values for placeholders.
+    pub(crate) params: Params,
+    /// Options of the engine that last for this query.
+    pub(crate) settings: BTreeMap<String, String>,
+    /// Refuse before running if it would read more.
+    pub(crate) max_bytes: Option<u64>,
+    /// Time it has.
+    pub(crate) timeout: Option<Duration>,
+    /// For the caller's own accounting.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Makes a retry of the same request find the first one.
+    pub(crate) request_id: Option<String>,
+}
+
+/// What a query is to do.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// One statement.
+    Statement(Statement),
+    /// A staged upload into a table.
+    Load(Load),
+    /// A query into files of the project's bucket.
+    Export {
+        /// The query.
+        statement: Statement,
+        /// The folder, below the project's exports.
+        name: String,
+        /// How to write.
+        format: ExportFormat,
+    },
+}
+
+/// A staged upload and where it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// The table.
+    pub(crate) into: TableName,
+    /// What to do with what is there.
+    pub(crate) mode: LoadMode,
+    /// How to read it.
+    pub(crate) format: LoadFormat,
+    /// Columns as SQL declares them.
+    pub(crate) declared: Option<String>,
+    /// Where the upload was staged.
+    pub(crate) staged: String,
+    /// How long it is, unpacked.
+    pub(crate) staged_bytes: u64,
+    /// Its BLAKE3 hash in hexadecimal digits.
+    pub(crate) staged_digest: String,
+}
+
+/// What a load does with the rows that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum LoadMode {
+    /// They stay; the table is created if it is not there.
+    Append,
+    /// There must be no such table.
+    Create,
+    /// They go, and the table's columns with them.
+    Replace,
+}
+
+impl Work {
+    /// The id that the query must have, if something already carries it: an upload is staged under the id of the query
+    /// that will load it.
+    pub(super) fn id(&self) -> Option<QueryId> {
+        match self {
+            Work::Load(load) => load.staged.rsplit('/').next()?.parse().ok(),
+            Work::Statement(_) | Work::Export { .. } => None,
+        }
+    }
+
+    /// A digest of all that decides what comes out of this work with these options.
+    pub(super) fn fingerprint(&self, options: &Options) -> String {
+        #[derive(Serialize)]
+        struct Asked<'a> {
+            kind: &'a str,
+            text: &'a str,
+            dataset: Option<&'a DatasetName>,
+            params: &'a Params,
+            settings: &'a BTreeMap<String, String>,
+            max_bytes: Option<u64>,
+            export: Option<(&'a str, ExportFormat)>,
+            load: Option<(LoadMode, &'a LoadFormat, Option<&'a str>, u64, &'a str)>,
+        }
+
+        let asked = Asked {
+            kind: self.word(),
+            text: &self.text(),
+            dataset: options.dataset.as_ref(),
+            params: &options.params,
+            settings: &options.settings,
+            max_bytes: options.max_bytes,
+            export: match self {
+                Work::Export { name, format, .. } => Some((name, *format)),
+                Work::Statement(_) | Work::Load(_) => None,
+            },
+            load: match self {
+                Work::Load(load) => Some((
+                    load.mode,
+                    &load.format,
+                    load.declared.as_deref(),
+                    load.staged_bytes,
+                    &load.staged_digest,
+                )),
+                Work::Statement(_) | Work::Export { .. } => None,
+            },
+        };
+        let text = serde_json::to_vec(&asked).expect("every key is a text");
+        blake3::hash(&text).to_hex().to_string()
+    }
+
+    /// The text in its record.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Work::Statement(statement) | Work::Export { statement, .. } => statement.text.clone(),
+            Work::Load(load) => format!("-- load into {}", load.into),
+        }
+    }
+
+    /// The kind in its record.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Work::Statement(statement) => statement.kind.word(),
+            Work::Export { .. } => "export",
+            Work::Load(_) => "load",
+        }
+    }
+}
