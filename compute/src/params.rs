@@ -3,7 +3,9 @@
 //! A bare JSON value is taken for what it looks like; `{"type": "DECIMAL(10,2)", "value": "1.25"}` says what it is.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use datafusion::arrow::array::{ArrayRef, StringArray};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{ParamValues, ScalarValue};
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::session::sql_type;
+use crate::worker::exactly;
 use crate::{Code, SqlError};
 
 /// Values by place (`$1`) or by name (`$day`).
@@ -106,12 +109,15 @@ async fn typed(state: &SessionState, name: &str, kind: &str, value: &Value) -> R
     if data_type == DataType::Boolean && !matches!(text.as_str(), "true" | "false") {
         return Err(invalid(format!("parameter {name} is {text:?}, which is not a {kind}")));
     }
-    ScalarValue::Utf8(Some(text.clone()))
-        .cast_to(&data_type)
+    let value: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
+    exactly::cast(&value, &data_type)
         .ok()
-        // A text that does not parse becomes NULL rather than an error.
-        .filter(|scalar| !scalar.is_null())
-        .ok_or_else(|| invalid(format!("parameter {name} is {text:?}, which is not a {kind}")))
+        .and_then(|value| ScalarValue::try_from_array(&value, 0).ok())
+        .ok_or_else(|| {
+            invalid(format!(
+                "parameter {name} is {text:?}, which {kind} does not hold exactly"
+            ))
+        })
 }
 
 fn invalid(message: String) -> SqlError {

@@ -173,7 +173,10 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
                 ));
             }
         }
-        options.set(&name, value).map_err(|error| blame::sql_error(&error))?;
+        options.set(&name, value).map_err(|_| {
+            let message = format!("the setting {name} cannot be {value:?}; `show {name}` tells a value that it can be");
+            SqlError::new(Code::InvalidSql, message)
+        })?;
     }
     Ok(())
 }

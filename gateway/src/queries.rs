@@ -41,6 +41,9 @@ pub(crate) use live::{Ended, Now};
 pub(crate) use staging::Staged;
 pub(crate) use work::{Load, LoadMode, Options, Work};
 
+/// How long one look at a query that somebody waits for to its end lasts.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// How often the record of another gateway's query is looked at while somebody waits for its end.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -132,11 +135,11 @@ impl Queries {
         // A query that another request has made is not this one's to stop: it does not hear this token.
         let leaving = left.clone().drop_guard();
         let accepted = self.accept(caller, Work::Statement(statement), options, left).await?;
-        let ended = match &accepted.live {
-            Some(live) => live.ended().await,
-            None => Arc::new(Ended {
-                record: accepted.record,
-            }),
+        let ended = loop {
+            // One that another gateway runs may take as long as it takes.
+            if let Some(ended) = self.wait(&accepted, LOOK_AGAIN_AFTER).await {
+                break ended;
+            }
         };
         leaving.disarm();
         Ok(ended)
@@ -187,7 +190,7 @@ impl Queries {
             owner: house.owner.clone(),
             lease_until: now.plus(house.lease),
             // A query that must wait for a worker says so, which is one more wait for the disk.
-            started: house.pool.has_room(),
+            started: house.pool.has_room(&project),
         };
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {
@@ -353,9 +356,12 @@ impl Queries {
 
     /// Waits until no query runs here, at most `patience`.
     pub(crate) async fn drain(&self, patience: Duration) {
-        let live = self.0.live.all();
-        let ends = futures::future::join_all(live.iter().map(|live| live.ended()));
-        if tokio::time::timeout(patience, ends).await.is_err() {
+        let left = async {
+            while self.running() > 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(patience, left).await.is_err() {
             // Those that are left are handed back: their leases lapse and upkeep marks them lost, which is not billed.
             tracing::warn!(
                 queries = self.running(),
@@ -363,13 +369,6 @@ impl Queries {
                 self.running()
             );
         }
-    }
-}
-
-impl Accepted {
-    /// True while it runs here.
-    pub(crate) fn is_live(&self) -> bool {
-        self.live.is_some()
     }
 }
 

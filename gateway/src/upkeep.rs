@@ -1,4 +1,4 @@
-//! The background loop: says that this gateway lives, ends queries whose gateway died, and removes files nobody needs.
+//! The background loop: says that this gateway lives, ends queries that nobody looks after, and removes files nobody needs.
 //!
 //! Every step can be done twice and by several gateways at once; each is logged where it fails and tried again later.
 
@@ -13,7 +13,9 @@ use wasmhouse_storage::Error as Storage;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Catalog, Effect, Relation};
 use wasmhouse_storage::clock::{Clock, Timestamp};
-use wasmhouse_storage::queries::{End, Queries as Records, QueryError, QueryRecord, QueryState, Usage, WriteIntent};
+use wasmhouse_storage::queries::{
+    End, Queries as Records, QueryError, QueryRecord, QueryState, Settled, Usage, WriteIntent,
+};
 use wasmhouse_storage::tables::{CommitNote, Tables};
 
 use crate::config::Config;
@@ -75,27 +77,31 @@ impl Upkeep {
         // Listing a bucket costs requests; once in a while is enough.
         let mut files_tick = tokio::time::interval(self.files_every);
         let mut cancel_tick = tokio::time::interval(CANCEL_EVERY);
-        // Files may take their time; leases do not.
+        // Whatever asks the bucket may take its time; leases do not.
         let files = async {
             loop {
                 files_tick.tick().await;
                 self.remove_files().await;
             }
         };
-        let queries = async {
+        let mut lost_tick = tokio::time::interval(self.every);
+        let lost = async {
+            loop {
+                lost_tick.tick().await;
+                said("lost queries were not ended", self.end_lost().await);
+            }
+        };
+        let leases = async {
             loop {
                 tokio::select! {
-                    _ = tick.tick() => {
-                        said("queries were not renewed", self.queries.renew().await);
-                        said("lost queries were not ended", self.end_lost().await);
-                    }
+                    _ = tick.tick() => said("queries were not renewed", self.queries.renew().await),
                     _ = cancel_tick.tick(), if self.has_neighbours => {
                         said("orders to stop were not heard", self.queries.hear_cancel_requests().await);
                     }
                 }
             }
         };
-        tokio::join!(files, queries);
+        tokio::join!(files, lost, leases);
     }
 
     /// Ends the queries that an earlier process left behind, when nobody else can have started any.
@@ -126,15 +132,17 @@ impl Upkeep {
     async fn end(&self, record: &QueryRecord) -> Result<()> {
         let end = self.end_of(record).await?;
         let mut state = end.state;
-        match self.records.end(&record.id, end).await {
+        let settled = match self.records.end_lost(record, end).await {
             // It made a table whose name somebody else has by now, or whose dataset is gone. Nobody ever sees it.
             Err(Storage::AlreadyExists(_) | Storage::Conflict(_) | Storage::NotFound(_)) => {
                 state = QueryState::Lost;
-                self.records.end(&record.id, lost()).await?;
+                self.records.end(&record.id, lost()).await?
             }
-            ended => drop(ended?),
+            settled => settled?,
+        };
+        if !matches!(settled, Settled::Already(_)) {
+            info!(query.id = %record.id, query.state = %state, "a query that nobody looked after was ended: {state}");
         }
-        info!(query.id = %record.id, query.state = %state, "a query of a gateway that is gone was ended: {state}");
         Ok(())
     }
 

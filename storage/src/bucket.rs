@@ -180,7 +180,7 @@ impl Bucket {
         Path::from("staging")
     }
 
-    /// Which query an object below [`Self::staging_root`], [`Self::results_root`] or a table belongs to, by its path.
+    /// Which query an object below [`Self::staging_root`] or [`Self::results_root`] belongs to, by its path.
     pub fn query_of(path: &Path) -> Option<QueryId> {
         path.filename()?.parse().ok()
     }

@@ -144,6 +144,17 @@ impl Queries {
         Ok(settled)
     }
 
+    /// Ends a query that was found lost, unless its owner was heard of since: then nothing is changed.
+    pub async fn end_lost(&self, seen: &QueryRecord, end: End) -> Result<Settled> {
+        let mut connection = self.db.writer().await?;
+        if !db::queries::take_over(&mut connection, seen).await? {
+            let state = db::queries::state(&mut connection, &seen.id).await?;
+            return state.map(Settled::Already).ok_or_else(|| unknown(&seen.id));
+        }
+        drop(connection);
+        self.end(&seen.id, end).await
+    }
+
     /// One query of a project.
     pub async fn get(&self, project: &ProjectId, id: &QueryId) -> Result<Option<QueryRecord>> {
         db::queries::one(&mut *self.db.reader().await?, project, id).await

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::io::Write;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::stream;
+use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
 use crate::{SALES, Warehouse, shop};
@@ -442,4 +446,65 @@ async fn a_load_can_be_asked_for_without_waiting() {
 
     assert_eq!(query["state"], "done");
     assert_eq!(warehouse.sql("select count(*) from shop.t").await, json!([[4]]));
+}
+
+#[tokio::test]
+async fn files_that_were_packed_one_by_one_and_put_together_are_one_file() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("shop").await;
+    let packed = |text: &str| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(text.as_bytes()).expect("memory is always writable");
+        gzip.finish().expect("memory is always writable")
+    };
+    let together = [packed(SALES), packed("2026-05-01,plum,7,1.0\n")].concat();
+    let with_rubbish = [packed(SALES), b"rubbish".to_vec()].concat();
+
+    let load = |table: &str, body: Vec<u8>| {
+        let request = warehouse.load_request(table, "format=csv");
+        request.header("content-encoding", "gzip").body(body)
+    };
+    load("shop.whole", together)
+        .send_load(&warehouse)
+        .await
+        .expect("two members");
+    let cut = load("shop.cut", with_rubbish).send_load(&warehouse).await;
+
+    assert_eq!(warehouse.sql("select sum(pieces) from shop.whole").await, json!([[16]]));
+    assert!(cut.is_err(), "what is behind the members is no gzip");
+}
+
+#[tokio::test]
+async fn a_parquet_file_is_read_whole_or_refused() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("shop").await;
+    let fields: Vec<Field> = ["c", "c"].map(|name| Field::new(name, DataType::Int64, true)).into();
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::clone(&column), column]).expect("a batch");
+    let mut twice = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut twice, rows.schema(), None).expect("a writer");
+    writer.write(&rows).expect("rows");
+    writer.close().expect("a file");
+    let cut = [&b"PAR1"[..], &[0; 100], &[0xff, 0xff, 0xff, 0x7f], b"PAR1"].concat();
+
+    let twice = warehouse.load("shop.twice", "format=parquet", twice).await;
+    let cut = warehouse.load("shop.cut", "format=parquet", cut).await;
+
+    let twice = twice.expect_err("one of them would be lost");
+    assert_eq!(
+        (twice.code.as_str(), twice.message.as_str()),
+        ("type_mismatch", "the file has two columns named c")
+    );
+    assert_eq!(cut.expect_err("its footer is larger than it is").code, "type_mismatch");
+}
+
+#[tokio::test]
+async fn an_upload_is_gone_when_its_load_has_ended() {
+    let warehouse = shop().await;
+    warehouse
+        .load("shop.sales", "format=csv", "day,product,pieces,price\nnever,fig,1,1\n")
+        .await
+        .expect_err("'never' is no day");
+
+    assert!(warehouse.files_in_bucket("staging", "*").is_empty());
 }

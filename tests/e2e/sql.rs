@@ -369,6 +369,27 @@ async fn a_parameter_is_a_value_and_never_sql() {
 }
 
 #[tokio::test]
+async fn a_typed_parameter_is_its_value_or_an_error() {
+    let warehouse = Warehouse::start().await;
+    let ask = async |kind: &str, value: &str| {
+        let params = json!([{ "type": kind, "value": value }]);
+        warehouse.ask(json!({ "sql": "select $1", "params": params })).await
+    };
+
+    assert_eq!(ask("DECIMAL(10,2)", "1.25").await.expect("it fits"), json!([["1.25"]]));
+    for (kind, value) in [
+        ("DECIMAL(10,2)", "1.239"),
+        ("TIMESTAMP", "2026-01-01 00:00:00.123456789"),
+        ("DATE", "2026-01-01 13:00:00"),
+        ("BIGINT", "1.5"),
+    ] {
+        let error = ask(kind, value).await.expect_err("a part of it would be lost");
+        assert_eq!(error.code, "type_mismatch", "{error}");
+        assert!(error.message.contains(value), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_parameter_is_named() {
     let warehouse = Warehouse::start().await;
 
@@ -492,4 +513,23 @@ async fn two_statements_in_one_request_are_one_too_many() {
 
     assert!(error.status < 500, "{error}");
     assert_eq!(rows, json!([[1]]));
+}
+
+#[tokio::test]
+async fn a_setting_with_a_value_that_it_cannot_have_is_refused_by_name() {
+    let warehouse = Warehouse::start().await;
+
+    for (name, value) in [
+        ("datafusion.execution.coalesce_batches", "abc"),
+        ("datafusion.execution.batch_size", "-1"),
+        ("datafusion.optimizer.no_such_rule", "true"),
+    ] {
+        let asked = warehouse
+            .ask(json!({ "sql": "select 1", "settings": { name: value } }))
+            .await;
+
+        let error = asked.expect_err("it has no such value");
+        assert_eq!(error.code, "invalid_sql", "{error:?}");
+        assert!(error.message.contains(name), "{error:?}");
+    }
 }

@@ -12,7 +12,8 @@ use crate::{Error, Result};
 pub struct Lease {
     process: Option<Process>,
     pool: Arc<Shared>,
-    _slot: Slot,
+    /// Held until the lease ends.
+    slot: Option<Slot>,
 }
 
 impl Lease {
@@ -20,7 +21,7 @@ impl Lease {
         Self {
             process: Some(process),
             pool,
-            _slot: slot,
+            slot: Some(slot),
         }
     }
 
@@ -42,15 +43,21 @@ impl Lease {
     /// The worker stopped talking. Ends it and says what that means.
     pub async fn bury(mut self) -> Error {
         let process = self.process.take().expect("a lease is given back once");
-        let error = process.end(true).await;
-        Shared::keep_one_warm(&self.pool);
-        error
+        process.end(true).await
     }
 
     /// The query is not wanted any more: the worker ends with it.
     pub async fn kill(mut self) {
         let process = self.process.take().expect("a lease is given back once");
         process.end(false).await;
+    }
+}
+
+impl Drop for Lease {
+    /// Whatever became of the worker, the next query finds one warm.
+    fn drop(&mut self) {
+        drop(self.process.take());
+        drop(self.slot.take());
         Shared::keep_one_warm(&self.pool);
     }
 }

@@ -91,13 +91,13 @@ impl Pool {
             None => Process::start(&self.0.config).await?,
         };
         process.project = Some(project.clone());
-        self.keep_one_warm();
+        Shared::keep_one_warm(&self.0);
         Ok(Lease::new(process, Arc::clone(&self.0), slot))
     }
 
-    /// Whether a query would find a worker now.
-    pub fn has_room(&self) -> bool {
-        self.0.slots.available_permits() > 0
+    /// Whether a query of this project would find a worker now.
+    pub fn has_room(&self, project: &ProjectId) -> bool {
+        self.0.slots.available_permits() > 0 && self.0.share(project).available_permits() > 0
     }
 
     /// Takes no more queries; what runs, runs on.
@@ -111,10 +111,6 @@ impl Pool {
     /// Ends the idle workers.
     pub fn end_idle(&self) {
         self.0.idle().clear();
-    }
-
-    fn keep_one_warm(&self) {
-        Shared::keep_one_warm(&self.0);
     }
 }
 
@@ -185,10 +181,16 @@ impl Shared {
     /// Starts the next worker before anybody asks for it.
     pub(super) fn keep_one_warm(this: &Arc<Self>) {
         let shared = Arc::clone(this);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if shared.slots.is_closed() {
+            return;
+        }
         if shared.idle().iter().any(|process| process.project.is_none()) || shared.slots.available_permits() == 0 {
             return;
         }
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             match Process::start(&shared.config).await {
                 Ok(process) => shared.put(process),
                 Err(error) => warn!(%error, "a worker could not be started: {error}"),

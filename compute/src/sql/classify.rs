@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
-    CreateTable, CreateView, Ident, Insert, ObjectName, ObjectType, SchemaName, SetExpr, Statement as Ast, TableObject,
-    Value, ValueWithSpan, Visit, Visitor,
+    CreateTable, CreateView, Ident, Insert, ObjectName, ObjectType, Query, SchemaName, Select, SelectInto, SetExpr,
+    Statement as Ast, TableObject, Truncate, Value, ValueWithSpan, Visit, Visitor,
 };
 
 use super::names::Name;
@@ -130,9 +130,17 @@ pub(super) fn classify(parsed: &Parsed) -> Result<Kind, SqlError> {
 fn classify_ast(ast: &Ast) -> Result<Kind, SqlError> {
     match ast {
         Ast::Query(query) => match query.body.as_ref() {
+            _ if hides_into(query) => Err(SqlError::new(
+                Code::InvalidSql,
+                "`into` belongs to the outermost select; write `create table t as` before the query",
+            )),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => Err(not_supported(
                 "a statement that changes rows inside a query is not supported",
             )),
+            SetExpr::Select(select) => match &select.into {
+                Some(into) => classify_select_into(into),
+                None => Ok(Kind::Query),
+            },
             _ => Ok(Kind::Query),
         },
         Ast::ShowTables { .. }
@@ -177,13 +185,7 @@ fn classify_ast(ast: &Ast) -> Result<Kind, SqlError> {
             cascade,
             ..
         } => classify_drop(*object_type, *if_exists, names, *cascade),
-        Ast::Truncate(truncate) => match truncate.table_names.as_slice() {
-            [target] if truncate.partitions.is_none() => Ok(Kind::Truncate {
-                name: Name::read(&target.name)?,
-                if_exists: truncate.if_exists,
-            }),
-            _ => Err(not_supported("truncate takes one whole table")),
-        },
+        Ast::Truncate(truncate) => classify_truncate(truncate),
         Ast::Set(set) => Err(not_allowed(format!(
             "`{set}` would outlive the query; send it in the request's `settings`, which last for one query"
         ))),
@@ -242,7 +244,71 @@ fn classify_insert(insert: &Insert) -> Result<Kind, SqlError> {
     })
 }
 
+/// Whether some select, other than the outermost one, has an `into`, which the engine would read over.
+fn hides_into(query: &Query) -> bool {
+    struct Hidden<'a>(Option<&'a Select>);
+
+    impl Visitor for Hidden<'_> {
+        type Break = ();
+
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            let is_outermost = self.0.is_some_and(|outermost| std::ptr::eq(outermost, select));
+            match &select.into {
+                Some(_) if !is_outermost => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    let outermost = match query.body.as_ref() {
+        SetExpr::Select(select) => Some(select.as_ref()),
+        _ => None,
+    };
+    query.visit(&mut Hidden(outermost)).is_break()
+}
+
+/// `select … into t` is `create table t as select …`.
+fn classify_select_into(into: &SelectInto) -> Result<Kind, SqlError> {
+    if into.temporary || into.unlogged {
+        return Err(not_supported(
+            "select into makes a table that lasts; write `select … into t`",
+        ));
+    }
+    Ok(Kind::CreateTable {
+        name: Name::read(&into.name)?,
+        if_not_exists: false,
+        or_replace: false,
+        from_query: true,
+    })
+}
+
+fn classify_truncate(truncate: &Truncate) -> Result<Kind, SqlError> {
+    match truncate.table_names.as_slice() {
+        [target]
+            if truncate.partitions.is_none()
+                && truncate.identity.is_none()
+                && truncate.cascade.is_none()
+                && truncate.on_cluster.is_none()
+                && !target.only =>
+        {
+            Ok(Kind::Truncate {
+                name: Name::read(&target.name)?,
+                if_exists: truncate.if_exists,
+            })
+        }
+        _ => Err(not_supported(
+            "truncate takes one whole table and nothing else; write `truncate table t`",
+        )),
+    }
+}
+
 fn classify_create_table(create: &CreateTable) -> Result<Kind, SqlError> {
+    if create.or_replace && create.if_not_exists {
+        return Err(SqlError::new(
+            Code::InvalidSql,
+            "a table that is there is either replaced or kept; write `or replace` or `if not exists`",
+        ));
+    }
     if create.temporary {
         return Err(not_supported(
             "there is no session that would keep a temporary table; create one and drop it",

@@ -7,6 +7,7 @@ mod bytes;
 mod csv;
 mod faults;
 mod json;
+mod parquet;
 mod pieces;
 mod texts;
 mod upload;
@@ -94,6 +95,7 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<LogicalPla
         }
         LoadFormat::Json => json_table(staged, wanted.as_ref()).await?,
         LoadFormat::Parquet => {
+            parquet::check(&staged, bytes).await?;
             // Spark writes times as INT96, which in nanoseconds would end in the year 2262.
             let reader = ParquetFormat::default().with_coerce_int96(Some("us".to_owned()));
             read_by_engine(state, staged, format, Arc::new(reader)).await?

@@ -14,4 +14,6 @@ mod serve;
 mod wire;
 mod write;
 
+pub(crate) use write::exactly;
+
 pub use serve::{Bootstrap, Ready, WorkerLog, serve};

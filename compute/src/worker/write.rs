@@ -1,7 +1,7 @@
 //! Rows become files of a table. Nobody refers to them until the gateway commits.
 
 pub(super) mod columns;
-pub(super) mod exactly;
+pub(crate) mod exactly;
 
 use std::sync::Arc;
 

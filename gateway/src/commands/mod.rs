@@ -7,6 +7,8 @@ pub(crate) mod load;
 pub(crate) mod serve;
 pub(crate) mod sql;
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use wasmhouse_compute::worker::WorkerLog;
 use wasmhouse_storage::BoxError;
@@ -15,9 +17,14 @@ use crate::config::{LogConfig, LogFormat};
 
 /// Logs go to standard error, in the shape and detail that the settings ask for.
 fn start_log(config: &LogConfig) -> Result<(), BoxError> {
-    let filter = EnvFilter::try_new(&config.level)?;
+    // The library that reads Delta logs tells every step; who wants to hear it says so.
+    let level = match config.level.contains('=') {
+        true => config.level.clone(),
+        false => format!("{},buoyant_kernel=warn", config.level),
+    };
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::try_new(level)?)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => log.try_init()?,

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
@@ -61,12 +62,18 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
         metrics,
     };
     let patience = Duration::from_secs(config.upkeep.shutdown_s);
-    let asked = asked_to_stop(args.exit_with_parent);
+    let (told, asked_at) = tokio::sync::oneshot::channel();
+    let asked = async move {
+        asked_to_stop(args.exit_with_parent).await;
+        let _ = told.send(Instant::now());
+    };
     http::serve(listener, door, asked, patience).await?;
 
     info!("stopping, {} queries still run", app.queries.running());
     app.pool.close();
-    app.queries.drain(patience).await;
+    // One patience for callers and queries: whoever stops us kills us when it is over.
+    let waited = asked_at.await.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());
+    app.queries.drain(patience.saturating_sub(waited)).await;
     stop.cancel();
     upkeep.await?;
     app.close().await;
@@ -78,7 +85,11 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
 /// One server for one data folder, and one for one SQLite file, wherever that is. The locks go with the process, however
 /// it ends.
 fn lock(config: &Config) -> Result<Vec<std::fs::File>, BoxError> {
-    std::fs::create_dir_all(&config.data)?;
+    // Statements and rows are nobody else's to read.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data)?;
     let data = lock_file(&config.data.join("lock"), || {
         let data = config.data.display();
         format!("another server uses the data folder {data}; stop it, or choose another with --data")

@@ -135,7 +135,8 @@ fn router(door: Door) -> Router {
         .fallback(diagnostics::nowhere)
         .method_not_allowed_fallback(diagnostics::not_this_way)
         .layer(middleware::from_fn(protocol::is_unpacked))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(RequestDecompressionLayer::new().no_gzip().pass_through_unaccepted(true))
+        .layer(middleware::from_fn(protocol::unpack_gzip))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(error::from_panic))
         .layer(SetResponseHeaderLayer::if_not_present(

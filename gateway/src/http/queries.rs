@@ -119,10 +119,6 @@ pub(super) async fn cancel_query(
 }
 
 async fn found(queries: &Queries, accepted: &Accepted, patience: Duration) -> Result<Json<QueryBody>, ApiError> {
-    if !accepted.is_live() {
-        // It ended, or another gateway runs it: the record is all there is to say.
-        return Ok(Json(body_of(queries, &accepted.record, None).await?));
-    }
     match queries.wait(accepted, patience).await {
         Some(ended) => Ok(Json(ended_body(queries, &ended).await?)),
         None => Ok(Json(body_now(queries, accepted).await?)),

@@ -9,6 +9,7 @@ use wasmhouse_storage::ids::{DatasetName, ProjectId, TableUid};
 use wasmhouse_storage::tables::TableLocation;
 
 use super::House;
+use super::flight::Lenient;
 use super::slice::{no_such, table_name};
 use crate::error::Result;
 
@@ -20,8 +21,8 @@ pub(super) enum Defined {
     Names {
         /// How.
         effect: Effect,
-        /// Whether it is no failure that the name is taken, or gone, by then.
-        lenient: bool,
+        /// What is no failure by then.
+        lenient: Lenient,
     },
     /// The table is to lose its rows, in a commit of its own.
     Truncate {
@@ -51,7 +52,7 @@ pub(super) async fn define(
             let name = own_dataset(project, written.as_deref(), name)?;
             Ok(Defined::Names {
                 effect: Effect::CreateDataset { name },
-                lenient: *if_not_exists,
+                lenient: if *if_not_exists { Lenient::Taken } else { Lenient::No },
             })
         }
         Kind::DropDataset {
@@ -70,7 +71,7 @@ pub(super) async fn define(
             let cascade = *cascade;
             Ok(Defined::Names {
                 effect: Effect::DropDataset { name, cascade },
-                lenient: *if_exists,
+                lenient: if *if_exists { Lenient::Gone } else { Lenient::No },
             })
         }
         Kind::Drop { name, if_exists, view } => {
@@ -84,7 +85,7 @@ pub(super) async fn define(
             }
             Ok(Defined::Names {
                 effect: Effect::Drop { name: known, kind },
-                lenient: *if_exists,
+                lenient: if *if_exists { Lenient::Gone } else { Lenient::No },
             })
         }
         Kind::Truncate { name, if_exists } => truncate(catalog, project, dataset, name, *if_exists).await,

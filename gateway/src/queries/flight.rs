@@ -3,12 +3,17 @@
 //! Up to the commit everything can be stopped or tried again (see [`super::attempt`]); from the commit on nothing is
 //! stopped half-way (see [`super::settle`]).
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
 use futures::FutureExt;
 use metrics::gauge;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use tracing::debug;
 use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, Planned, Task};
 use wasmhouse_compute::{Code, SqlError};
@@ -45,8 +50,30 @@ pub(super) struct Landed {
     pub(super) commit: Option<Commit>,
     /// What it changes in the catalog, if there is no commit to say it.
     pub(super) effect: Effect,
-    /// Whether a name that is taken, or gone, when the query ends is no failure.
-    pub(super) lenient: bool,
+    /// What is no failure when the query ends.
+    pub(super) lenient: Lenient,
+}
+
+/// What may have happened to a name since it was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lenient {
+    /// Nothing.
+    #[default]
+    No,
+    /// `if not exists`: somebody else may have taken it.
+    Taken,
+    /// `if exists`: it may be gone.
+    Gone,
+}
+
+impl Lenient {
+    pub(super) fn excuses(self, error: &Error) -> bool {
+        match self {
+            Self::No => false,
+            Self::Taken => matches!(error, Error::AlreadyExists(_)),
+            Self::Gone => matches!(error, Error::NotFound(_)),
+        }
+    }
 }
 
 /// Files that wait for their commit.
@@ -64,11 +91,21 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     let landed = AssertUnwindSafe(within_limits(house, &flight)).catch_unwind().await;
     let landed = landed.unwrap_or_else(|_| Err(Error::Internal("a panic while the query ran".into())));
     let record = settle(house, &flight, landed).await;
+    if let Work::Load(load) = &flight.work {
+        unstage(house, &load.staged).await;
+    }
 
     report(&record);
     gauge!("wasmhouse_queries_running").decrement(1.0);
     flight.live.end(record);
     house.live.leave(&flight.record.id);
+}
+
+/// Nobody reads an upload again. What cannot be removed now, upkeep removes.
+async fn unstage(house: &House, staged: &str) {
+    if let Err(error) = house.bucket.store().delete(&Path::from(staged)).await {
+        debug!("an upload was not removed: {error}");
+    }
 }
 
 /// Runs until it lands, its time is up, or it is not wanted any more. Dropping the run kills its worker.
@@ -127,7 +164,7 @@ async fn run(house: &House, flight: &Flight) -> Result<Landed> {
 }
 
 /// A statement that only changes names: the end of the query is all there is to do.
-async fn names(house: &House, flight: &Flight, effect: Effect, lenient: bool) -> Result<Landed> {
+async fn names(house: &House, flight: &Flight, effect: Effect, lenient: Lenient) -> Result<Landed> {
     Ok(Landed {
         effect,
         lenient,
@@ -200,6 +237,7 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
             }
             let depends = own_reads(house, project, options, statement).await?;
             let planned = plan_only(house, flight.task(slice, Action::Return)).await?;
+            must_differ(&planned.schema)?;
             let view = View {
                 sql: query.clone(),
                 default_dataset: options.dataset.clone(),
@@ -211,11 +249,28 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
                 view,
                 or_replace: *or_replace,
             };
-            names(house, flight, effect, *if_not_exists).await
+            let lenient = if *if_not_exists { Lenient::Taken } else { Lenient::No };
+            names(house, flight, effect, lenient).await
         }
         _ => {
             let slice = resolve(house, project, options, statement, None).await?;
             work_on(house, flight, slice, Action::Return, None).await
+        }
+    }
+}
+
+/// A view is read by the names of its columns.
+fn must_differ(schema: &str) -> Result<()> {
+    let schema: Schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;
+    let mut names = HashSet::new();
+    match schema.fields().iter().find(|field| !names.insert(field.name())) {
+        None => Ok(()),
+        Some(twice) => {
+            let message = format!(
+                "the view would have two columns called {}; give one of them another name with `as`",
+                twice.name()
+            );
+            Err(SqlError::new(Code::InvalidSql, message).into())
         }
     }
 }

@@ -65,10 +65,6 @@ impl LiveQueries {
         self.lock().get(id).cloned()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Live>> {
-        self.lock().values().cloned().collect()
-    }
-
     pub(super) fn ids(&self) -> Vec<QueryId> {
         self.lock().keys().cloned().collect()
     }

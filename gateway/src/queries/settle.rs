@@ -87,7 +87,7 @@ async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Resul
     };
     match end_record(house, flight, &end).await {
         // The name was taken, or is gone, since we looked; that is what `if not exists` and `if exists` are for.
-        Err(Error::AlreadyExists(_) | Error::NotFound(_)) if lenient => {
+        Err(error) if lenient.excuses(&error) => {
             let end = End {
                 effect: Effect::None,
                 ..end
@@ -158,9 +158,8 @@ async fn end_without_answer(house: &House, flight: &Flight, error: &Error) -> Qu
     match end_record(house, flight, &end).await {
         Ok(record) => record,
         Err(error) => {
-            // The record stays live, nobody renews its lease any more, and upkeep ends it.
             error!(query.id = %flight.record.id, "the end of a query could not be recorded: {error}");
-            ended_record(house, flight, &end)
+            unsettled(flight)
         }
     }
 }
@@ -200,12 +199,12 @@ fn ended_record(house: &House, flight: &Flight, end: &End) -> QueryRecord {
     }
 }
 
-/// What can be said of a query that upkeep will end.
+/// What can be said of a query whose record stays live. Nobody renews its lease any more, so upkeep ends it.
 fn unsettled(flight: &Flight) -> QueryRecord {
     let error = QueryError {
         code: "unavailable".to_owned(),
-        message: "storage did not answer while the rows were committed; ask for this query again in a minute to learn \
-                  whether they were, before you send it again"
+        message: "storage did not answer at the end of the query; ask for it again in a minute to learn how it ended, before \
+                  you send it again"
             .to_owned(),
         line: None,
         column: None,

@@ -15,13 +15,18 @@
 //! | anything | text | always |
 
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, PrimitiveArray, StringArray, new_empty_array, new_null_array,
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, ListArray, MapArray, PrimitiveArray, StringArray,
+    StructArray, new_empty_array, new_null_array,
 };
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, Float64Type, TimeUnit};
+use datafusion::arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, FieldRef, Fields, Float32Type, Float64Type, TimeUnit,
+};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{ScalarValue, cast_column};
 use datafusion::error::DataFusionError;
@@ -65,7 +70,7 @@ pub(super) fn is_not_null(value: &Expr) -> bool {
 }
 
 /// `values` as `target`, or the first row that would be another value there.
-pub(in crate::worker) fn cast(values: &ArrayRef, target: &DataType) -> Result<ArrayRef, usize> {
+pub(crate) fn cast(values: &ArrayRef, target: &DataType) -> Result<ArrayRef, usize> {
     if values.is_empty() {
         return Ok(new_empty_array(target));
     }
@@ -183,6 +188,11 @@ fn attempt(values: &ArrayRef, target: &DataType) -> Option<ArrayRef> {
             let unsigned: ArrayRef = Arc::new(unsigned);
             there_and_back(&unsigned, target)
         }
+        (T::List(_) | T::LargeList(_) | T::FixedSizeList(..), T::List(element)) => lists(values, element),
+        (T::Map(..), T::Map(entries, sorted)) => maps(values.as_map(), entries, *sorted),
+        (T::Struct(from), T::Struct(to)) if is_same_order(from, to) => {
+            Some(Arc::new(structs(values.as_struct(), to)?) as ArrayRef)
+        }
         (T::Float64, T::Float32) => narrowed(values.as_primitive::<Float64Type>()),
         (_, T::Float32 | T::Float64) if source.is_decimal() => {
             let texts = plain(values, &T::Utf8)?;
@@ -195,6 +205,53 @@ fn attempt(values: &ArrayRef, target: &DataType) -> Option<ArrayRef> {
 /// The engine's own cast, by name inside of structs.
 fn plain(values: &ArrayRef, target: &DataType) -> Option<ArrayRef> {
     cast_column(values, target, &STRICT).ok()
+}
+
+/// Each element of each list by itself.
+fn lists(values: &ArrayRef, element: &FieldRef) -> Option<ArrayRef> {
+    let (DataType::List(own) | DataType::LargeList(own) | DataType::FixedSizeList(own, _)) = values.data_type() else {
+        return None;
+    };
+    let values = plain(values, &DataType::List(Arc::clone(own)))?;
+    let list = values.as_list::<i32>();
+    let (offsets, range) = from_zero(list.offsets());
+    let elements = attempt(&list.values().slice(range.start, range.len()), element.data_type())?;
+    let list = ListArray::try_new(Arc::clone(element), offsets, elements, list.nulls().cloned()).ok()?;
+    Some(Arc::new(list))
+}
+
+/// Each key and each value by itself, whatever the two are called.
+fn maps(map: &MapArray, entries: &FieldRef, sorted: bool) -> Option<ArrayRef> {
+    let DataType::Struct(fields) = entries.data_type() else {
+        return None;
+    };
+    let (offsets, range) = from_zero(map.offsets());
+    let pairs = structs(&map.entries().slice(range.start, range.len()), fields)?;
+    let map = MapArray::try_new(Arc::clone(entries), offsets, pairs, map.nulls().cloned(), sorted).ok()?;
+    Some(Arc::new(map))
+}
+
+/// Each field by itself, in its place.
+fn structs(rows: &StructArray, fields: &Fields) -> Option<StructArray> {
+    let columns: Option<Vec<ArrayRef>> = rows
+        .columns()
+        .iter()
+        .zip(fields)
+        .map(|(column, field)| attempt(column, field.data_type()))
+        .collect();
+    StructArray::try_new(fields.clone(), columns?, rows.nulls().cloned()).ok()
+}
+
+fn is_same_order(from: &Fields, to: &Fields) -> bool {
+    !to.is_empty() && from.len() == to.len() && from.iter().zip(to).all(|(from, to)| from.name() == to.name())
+}
+
+/// The offsets of a part of an array as those of an array of its own, and the values they are about.
+fn from_zero(offsets: &OffsetBuffer<i32>) -> (OffsetBuffer<i32>, Range<usize>) {
+    let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+    let own: Vec<i32> = offsets.iter().map(|offset| offset - first).collect();
+    // Offsets are positions in an array, so they are not negative.
+    (OffsetBuffer::new(own.into()), first as usize..last as usize)
 }
 
 fn there_and_back(values: &ArrayRef, target: &DataType) -> Option<ArrayRef> {

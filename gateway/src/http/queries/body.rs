@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 use wasmhouse_storage::clock::Timestamp;
-use wasmhouse_storage::queries::{QueryError, QueryRecord};
+use wasmhouse_storage::queries::{QueryError, QueryRecord, QueryState};
 
 use crate::http::error::ApiError;
 use crate::http::exports::{self, ExportedFile};
@@ -114,9 +114,14 @@ pub(super) async fn body_of(queries: &Queries, record: &QueryRecord, now: Option
         .ended_at
         .filter(|_| results.is_some())
         .map(|ended| ended.plus(queries.results_kept()).to_rfc3339());
+    // The record was read before the query left the queue.
+    let state = match &now {
+        Some(now) if record.state == QueryState::Pending && now.phase != "queued" => QueryState::Running,
+        _ => record.state,
+    };
     Ok(QueryBody {
         id: record.id.to_string(),
-        state: record.state.as_str().to_owned(),
+        state: state.as_str().to_owned(),
         kind: record.kind.clone(),
         sql: record.sql.clone(),
         labels: record.labels.clone(),

@@ -81,9 +81,12 @@ pub(crate) async fn start(conn: &mut AnyConnection, id: &QueryId, now: Timestamp
 }
 
 pub(crate) async fn intend(conn: &mut AnyConnection, id: &QueryId, intent: &WriteIntent) -> Result<bool> {
-    let intend = query("update queries set state = 'committing', target = $2 where id = $1 and ended_at is null")
-        .bind(id.to_string())
-        .bind(text(intent)?);
+    // A query that was taken over has no owner, and is over for whoever had it.
+    let intend = query(
+        "update queries set state = 'committing', target = $2 where id = $1 and ended_at is null and owner <> ''",
+    )
+    .bind(id.to_string())
+    .bind(text(intent)?);
     Ok(changed(conn, intend).await? > 0)
 }
 
@@ -132,6 +135,18 @@ pub(crate) async fn renew(conn: &mut AnyConnection, owner: &str, queries: &[Quer
         renew = renew.bind(id.to_string());
     }
     Ok(changed(conn, renew).await?)
+}
+
+/// False when the query has another lease, or is further, than was seen. If not, it has no owner any more.
+pub(crate) async fn take_over(conn: &mut AnyConnection, seen: &QueryRecord) -> Result<bool> {
+    let take = query(
+        "update queries set owner = '' where id = $1 and ended_at is null and owner = $2 and lease_until = $3 and state = $4",
+    )
+    .bind(seen.id.to_string())
+    .bind(seen.owner.as_str())
+    .bind(seen.lease_until.micros())
+    .bind(seen.state.as_str());
+    Ok(changed(conn, take).await? > 0)
 }
 
 pub(crate) async fn live(conn: &mut AnyConnection) -> Result<HashSet<QueryId>> {

@@ -189,3 +189,28 @@ fn how_a_value_is_laid_out_does_not_count() {
     assert!(tried(NullArray::new(2), DataType::Date32).is_ok());
     assert!(tried(texts(&[]), DataType::Int64).is_ok());
 }
+
+#[test]
+fn what_is_empty_or_null_inside_fits_every_type() {
+    let nothing = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(Vec::<Option<i64>>::new()), None]);
+    let element = Arc::new(Field::new("element", DataType::Int32, true));
+    let nulls: ArrayRef = Arc::new(NullArray::new(2));
+    let lists = ListArray::new(
+        Arc::new(Field::new("item", DataType::Null, true)),
+        OffsetBuffer::from_lengths([2, 0]),
+        nulls,
+        None,
+    );
+
+    assert!(tried(nothing, DataType::List(Arc::clone(&element))).is_ok());
+    let held = tried(lists, DataType::List(element)).expect("NULL is of every type");
+    assert_eq!(held.as_list::<i32>().value(0).null_count(), 2);
+}
+
+#[test]
+fn the_list_that_is_refused_is_the_one_that_does_not_fit() {
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1)]), Some(vec![Some(1 << 40)])]);
+    let element = Arc::new(Field::new("element", DataType::Int32, true));
+
+    assert_eq!(tried(lists, DataType::List(element)), Err(1));
+}
