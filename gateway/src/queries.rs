@@ -77,7 +77,7 @@ pub(crate) struct Accepted {
 /// What became of a query that somebody asked for.
 enum Begun {
     /// It has a record and is to be driven.
-    New(Flight),
+    New(Box<Flight>),
     /// The same request was accepted earlier.
     Known(Accepted),
 }
@@ -162,7 +162,7 @@ impl Queries {
                         record: flight.record.clone(),
                         live: Some(Arc::clone(&flight.live)),
                     }));
-                    flight::drive(queries, flight).await;
+                    flight::drive(queries, *flight).await;
                 }
                 Ok(Begun::Known(known)) => {
                     let _ = accepted.send(Ok(known));
@@ -194,12 +194,12 @@ impl Queries {
         };
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {
-            Ok(Created::New(record)) => Ok(Begun::New(Flight {
+            Ok(Created::New(record)) => Ok(Begun::New(Box::new(Flight {
                 record,
                 work,
                 options,
                 live,
-            })),
+            }))),
             Ok(Created::Existing(record)) => {
                 house.live.leave(&id);
                 // It may have ended since it was found.

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::Door;
@@ -50,9 +50,9 @@ pub(super) async fn nowhere(uri: Uri) -> ApiError {
 
 /// A route, but not for this method.
 pub(super) async fn not_this_way(method: Method, uri: Uri) -> ApiError {
-    Error::InvalidRequest(format!(
+    let refused = Error::InvalidRequest(format!(
         "{method} means nothing at {}; the routes are in /v1/openapi.json",
         uri.path()
-    ))
-    .into()
+    ));
+    ApiError::from(refused).with_status(StatusCode::METHOD_NOT_ALLOWED)
 }

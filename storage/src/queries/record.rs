@@ -165,7 +165,7 @@ pub enum Settled {
     Billed(Box<LedgerLine>),
     /// The query has ended and costs nothing.
     Free,
-    /// It had ended before, in this state. Nothing was changed.
+    /// Nothing was changed: it had ended before, or its owner was heard of since it was found lost. This is its state.
     Already(QueryState),
 }
 

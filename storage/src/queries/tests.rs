@@ -473,7 +473,7 @@ async fn a_live_query_can_be_asked_to_stop() {
             "it is over"
         );
 
-        assert_eq!(requests().await, [query.id.clone()]);
+        assert_eq!(requests().await, std::slice::from_ref(&query.id));
         assert_eq!(
             world.queries.cancel_requests("gateway-1").await.expect("an answer"),
             std::slice::from_ref(&query.id)
@@ -600,4 +600,32 @@ fn every_state_has_a_word() {
 
 async fn location(world: &World) -> TableLocation {
     world.table("shop.target").await.location
+}
+
+#[tokio::test]
+async fn a_query_whose_owner_was_heard_of_since_is_not_ended_as_lost() {
+    for world in worlds().await {
+        let query = world.running("insert").await;
+        world.clock.advance(Duration::from_secs(60));
+        let lost = world.queries.lost(world.clock.now()).await.expect("an answer");
+        let until = world.clock.now().plus(Duration::from_secs(30));
+        let renewed = world
+            .queries
+            .renew("gateway-1", std::slice::from_ref(&query.id), until)
+            .await;
+
+        let heard_of = world.queries.end_lost(&lost[0], unbilled(QueryState::Lost)).await;
+
+        assert_eq!(renewed.expect("renewed"), 1);
+        assert_eq!(heard_of.expect("no error"), Settled::Already(QueryState::Running));
+        assert_eq!(state(&world, &query.id).await, QueryState::Running);
+
+        world.clock.advance(Duration::from_secs(60));
+        let lost = world.queries.lost(world.clock.now()).await.expect("an answer");
+        let silent = world.queries.end_lost(&lost[0], unbilled(QueryState::Lost)).await;
+
+        assert_eq!(silent.expect("an end"), Settled::Free);
+        assert_eq!(state(&world, &query.id).await, QueryState::Lost);
+        world.close().await;
+    }
 }

@@ -15,7 +15,8 @@ use crate::SqlError;
     reason = "the engine's own reader believes what a footer says of its length, and ends the worker"
 )]
 pub(super) async fn check(staged: &Staged, bytes: u64) -> Result<(), SqlError> {
-    let reader = async_reader::ParquetObjectReader::new(Arc::clone(&staged.store), staged.path.clone()).with_file_size(bytes);
+    let reader =
+        async_reader::ParquetObjectReader::new(Arc::clone(&staged.store), staged.path.clone()).with_file_size(bytes);
     let Ok(file) = ParquetRecordBatchStreamBuilder::new(reader).await else {
         return Err(malformed(
             "the file is not Parquet, or a part of it is missing".to_owned(),

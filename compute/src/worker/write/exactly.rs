@@ -369,11 +369,10 @@ fn is_number(digits: &str, value: f64) -> bool {
     const COUNTABLE: usize = 38;
 
     let digits = digits.trim_start_matches('0');
-    match digits.len() {
-        ..=ALWAYS_HELD => true,
-        ..=COUNTABLE => digits.parse::<i128>() == Ok(value.abs() as i128),
-        _ => false,
+    if digits.len() <= ALWAYS_HELD {
+        return true;
     }
+    digits.len() <= COUNTABLE && digits.parse::<i128>() == Ok(value.abs() as i128)
 }
 
 /// The digits behind the point, without zeros that say nothing.
