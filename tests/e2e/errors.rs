@@ -92,7 +92,7 @@ async fn whatever_is_wrong_with_a_request_is_said_in_json() {
         (
             "a method that means nothing there",
             warehouse.request(Method::DELETE, "/v1/sql"),
-            400,
+            405,
             "invalid_request",
         ),
     ];
