@@ -314,19 +314,9 @@ impl Queries {
         self.0.clock.now().since(record.created_at)
     }
 
-    /// When the results of a query that ended then can no longer be read.
+    /// How long results are kept.
     pub(crate) fn results_kept(&self) -> Duration {
         Duration::from_secs(self.0.config.results_hours * 3600)
-    }
-
-    /// Where an upload of this project is staged, and under which name.
-    pub(crate) fn staging(&self, project: &ProjectId) -> object_store::path::Path {
-        Bucket::staging_path(project, &QueryId::new(self.0.clock.now()))
-    }
-
-    /// Where staged uploads are written.
-    pub(crate) fn store(&self) -> Arc<dyn object_store::ObjectStore> {
-        self.0.bucket.store()
     }
 
     /// Says that this gateway lives and which queries it looks after.

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
         asked_to_stop(args.exit_with_parent).await;
         let _ = told.send(Instant::now());
     };
-    http::serve(listener, door, asked, patience).await?;
+    http::serve(listener, door, asked, patience).await;
 
     info!("stopping, {} queries still run", app.queries.running());
     app.pool.close();

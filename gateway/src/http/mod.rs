@@ -152,7 +152,6 @@ pub(crate) async fn serve(
     door: Door,
     stop: impl Future<Output = ()> + Send + 'static,
     patience: Duration,
-) -> std::io::Result<()> {
+) {
     listen::listen(listener, router(door), stop, patience).await;
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `POST /v1/sql`: one statement in, its rows out. For people with curl.
 
 use axum::extract::{FromRequest, Query, Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, TRAILER};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, TryStreamExt};
@@ -158,7 +158,7 @@ fn rows(queries: &Queries, ended: &Ended, format: Format) -> Result<Response, Ap
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    headers.insert("trailer", HeaderValue::from_static("wasmhouse-status"));
+    headers.insert(TRAILER, HeaderValue::from(results::STATUS_TRAILER));
     headers.insert("wasmhouse-rows", HeaderValue::from(end.rows));
     headers.insert("wasmhouse-bytes-processed", HeaderValue::from(end.bytes_processed));
     headers.insert("wasmhouse-elapsed-ms", HeaderValue::from(end.elapsed_ms));

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use object_store::buffered::BufWriter;
 use tokio::io::AsyncWriteExt;
-use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::bucket::Bucket;
+use wasmhouse_storage::ids::{ProjectId, QueryId};
 
 use super::Queries;
 use crate::error::{Error, Result};
@@ -33,8 +34,9 @@ impl Queries {
         upload: impl Stream<Item = Result<Bytes>>,
         limit: u64,
     ) -> Result<Staged> {
-        let path = self.staging(project);
-        let mut out = BufWriter::new(self.store(), path.clone());
+        let house = &self.0;
+        let path = Bucket::staging_path(project, &QueryId::new(house.clock.now()));
+        let mut out = BufWriter::new(house.bucket.store(), path.clone());
         let (bytes, digest) = match write(&mut out, upload, limit).await {
             Ok(written) => written,
             Err(error) => {
