@@ -68,7 +68,7 @@ as_postgres() {
 postgres_data=
 postgres_programs=
 
-# A PostgreSQL of our own, on loopback, in a temporary directory; its address goes to the catalog's tests.
+# A PostgreSQL of our own, on loopback, with TLS, in a temporary directory; its address goes to the catalog's tests.
 start_postgres() {
     postgres_programs=$(postgres_bin)
     if [ -z "$postgres_programs" ]; then
@@ -80,11 +80,15 @@ start_postgres() {
     [ "$(id -u)" != 0 ] || chown postgres "$postgres_data"
     as_postgres "$postgres_programs/initdb" -D "$postgres_data/cluster" -U wasmhouse --auth=trust --encoding=UTF8 \
         --locale=C --no-sync >/dev/null
+    command -v openssl >/dev/null || apt_install openssl || { say "openssl is missing: install it"; exit 1; }
+    as_postgres openssl req -new -x509 -nodes -days 2 -subj /CN=localhost \
+        -keyout "$postgres_data/cluster/server.key" -out "$postgres_data/cluster/server.crt" 2>/dev/null
+    as_postgres chmod 600 "$postgres_data/cluster/server.key"
 
     local port
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     as_postgres "$postgres_programs/pg_ctl" -D "$postgres_data/cluster" -l "$postgres_data/log" -w -o \
-        "-c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories=$postgres_data -c fsync=off -c max_connections=200" \
+        "-c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories=$postgres_data -c fsync=off -c max_connections=200 -c ssl=on" \
         start >/dev/null || { cat "$postgres_data/log" >&2; exit 1; }
     export WASMHOUSE_TEST_POSTGRES="postgres://wasmhouse@127.0.0.1:$port/postgres"
 }

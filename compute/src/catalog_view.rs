@@ -27,13 +27,19 @@ use wasmhouse_storage::catalog::{Relation, ViewRecord};
 use wasmhouse_storage::ids::{DatasetName, TableName};
 use wasmhouse_storage::tables::{ScanLog, Tables};
 
-use crate::session::with_default_dataset;
+use crate::session::{Engine, logical_plan};
 use crate::sql::blame;
 use crate::task::Task;
 use crate::{Error, Result, SqlError};
 
 /// Puts the slice of `task` into the session's catalog. What its plans would read is written to `scans`.
-pub async fn attach(state: &SessionState, task: &Task, tables: &Tables, scans: &ScanLog) -> Result<()> {
+pub async fn attach(
+    engine: &Engine,
+    state: &SessionState,
+    task: &Task,
+    tables: &Tables,
+    scans: &ScanLog,
+) -> Result<()> {
     let catalog = Arc::new(MemoryCatalogProvider::new());
     state.catalog_list().register_catalog(
         task.project.as_str().to_owned(),
@@ -42,11 +48,11 @@ pub async fn attach(state: &SessionState, task: &Task, tables: &Tables, scans: &
 
     catalog
         .register_schema(INFORMATION_SCHEMA, Arc::new(InformationSchema::new(state)))
-        .map_err(engine)?;
+        .map_err(defect)?;
     for dataset in datasets(task) {
         catalog
             .register_schema(dataset.as_str(), Arc::new(MemorySchemaProvider::new()))
-            .map_err(engine)?;
+            .map_err(defect)?;
     }
     for relation in &task.listed {
         register(&catalog, relation.name(), Arc::new(Listed::new(relation)?))?;
@@ -58,7 +64,7 @@ pub async fn attach(state: &SessionState, task: &Task, tables: &Tables, scans: &
                 .snapshot(&table.location, table.version)
                 .await?
                 .provider(scans.clone()),
-            Relation::View(view) => Arc::new(expand(state, view).await?),
+            Relation::View(view) => Arc::new(expand(engine, state, view).await?),
         };
         register(&catalog, relation.name(), provider)?;
     }
@@ -85,18 +91,18 @@ fn register(catalog: &MemoryCatalogProvider, name: &TableName, provider: Arc<dyn
         .schema(name.dataset().as_str())
         .expect("every dataset of the slice was registered");
     if schema.table_exist(name.table()) {
-        schema.deregister_table(name.table()).map_err(engine)?;
+        schema.deregister_table(name.table()).map_err(defect)?;
     }
     schema
         .register_table(name.table().to_owned(), provider)
-        .map_err(engine)?;
+        .map_err(defect)?;
     Ok(())
 }
 
 /// A view's query, planned where the view was made.
-async fn expand(state: &SessionState, view: &ViewRecord) -> Result<ViewTable> {
-    let state = with_default_dataset(state, view.default_dataset.as_ref());
-    let plan = state.create_logical_plan(&view.sql).await.map_err(|error| {
+async fn expand(engine: &Engine, state: &SessionState, view: &ViewRecord) -> Result<ViewTable> {
+    let state = engine.session_of_view(state, view)?;
+    let plan = logical_plan(&state, &view.sql).await.map_err(|error| {
         let cause = blame::sql_error(&error);
         SqlError::new(
             cause.code,
@@ -106,7 +112,7 @@ async fn expand(state: &SessionState, view: &ViewRecord) -> Result<ViewTable> {
     Ok(ViewTable::new(plan, Some(view.sql.clone())))
 }
 
-fn engine(error: DataFusionError) -> Error {
+fn defect(error: DataFusionError) -> Error {
     Error::Internal(error.into())
 }
 

@@ -1,11 +1,11 @@
 //! The one builder of the engine's session for one query, the same on every worker.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::MemoryCatalogProviderList;
-use datafusion::config::ConfigOptions;
+use datafusion::config::{ConfigOptions, Dialect};
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -14,11 +14,14 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement;
+use datafusion_spark::SessionStateBuilderSpark;
 use serde::{Deserialize, Serialize};
 use wasmhouse_storage::bucket::Bucket;
+use wasmhouse_storage::catalog::ViewRecord;
 use wasmhouse_storage::ids::{DatasetName, ProjectId};
 
-use crate::sql::blame;
+use crate::sql::{Limits, blame, dialect, parse};
 use crate::{Code, SqlError};
 
 /// What a query may use of the machine it runs on.
@@ -41,6 +44,8 @@ const NOWHERE: &str = "no dataset";
 pub struct Engine {
     /// A session of nobody, with all functions and rules; making them costs more than a small query.
     blank: SessionState,
+    /// The same with the functions of Apache Spark, which replace others of their names. Made when it is first asked for.
+    spark: OnceLock<SessionState>,
     threads: usize,
     memory_bytes: u64,
 }
@@ -48,15 +53,9 @@ pub struct Engine {
 impl Engine {
     /// An engine that reads from `bucket` and uses `resources`.
     pub fn new(bucket: &Bucket, resources: &Resources) -> Result<Self, DataFusionError> {
-        let runtime = runtime(bucket, resources)?;
-        let mut blank = SessionStateBuilder::new()
-            .with_config(SessionConfig::new().with_create_default_catalog_and_schema(false))
-            .with_runtime_env(runtime)
-            .with_default_features()
-            .build();
-        datafusion_functions_json::register_all(&mut blank)?;
         Ok(Self {
-            blank,
+            blank: blank(runtime(bucket, resources)?, Dialect::Generic)?,
+            spark: OnceLock::new(),
             threads: resources.threads,
             memory_bytes: resources.memory_bytes,
         })
@@ -87,7 +86,7 @@ impl Engine {
             sort_reservation(self.memory_bytes, options.execution.target_partitions);
 
         // A builder would register every function again, which costs more than a small query.
-        let mut state = self.blank.clone();
+        let mut state = self.blank_of(config.options().sql_parser.dialect)?.clone();
         *state.config_mut() = config;
         state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
         if !settings.is_empty() {
@@ -97,6 +96,65 @@ impl Engine {
         state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_micros(now_us);
         Ok(state)
     }
+
+    /// The session of `state` as the query of a view sees it: the names, the dialect and the functions are those that it was
+    /// written with.
+    pub(crate) fn session_of_view(&self, state: &SessionState, view: &ViewRecord) -> Result<SessionState, SqlError> {
+        let mut config = state.config().clone();
+        let asked = config.options().sql_parser.dialect;
+        let written = dialect::named(&view.dialect)?;
+        config.options_mut().sql_parser.dialect = written;
+        config.options_mut().catalog.default_schema = view
+            .default_dataset
+            .as_ref()
+            .map_or(NOWHERE, DatasetName::as_str)
+            .to_owned();
+        if has_spark(asked) == has_spark(written) {
+            let mut state = state.clone();
+            *state.config_mut() = config;
+            return Ok(state);
+        }
+
+        let mut other = self.blank_of(written)?.clone();
+        *other.config_mut() = config;
+        other.register_catalog_list(Arc::clone(state.catalog_list()));
+        update_functions(&mut other)?;
+        other.mark_start_execution();
+        other.execution_props_mut().query_execution_start_time = state.execution_props().query_execution_start_time;
+        Ok(other)
+    }
+
+    fn blank_of(&self, dialect: Dialect) -> Result<&SessionState, SqlError> {
+        if !has_spark(dialect) {
+            return Ok(&self.blank);
+        }
+        if let Some(spark) = self.spark.get() {
+            return Ok(spark);
+        }
+        let spark = blank(Arc::clone(self.blank.runtime_env()), dialect).map_err(|error| blame::sql_error(&error))?;
+        Ok(self.spark.get_or_init(|| spark))
+    }
+}
+
+/// Whether a statement of this dialect has the functions of Apache Spark.
+fn has_spark(dialect: Dialect) -> bool {
+    dialect == Dialect::Spark
+}
+
+/// A session of nobody, with the functions of `dialect`.
+fn blank(runtime: Arc<RuntimeEnv>, dialect: Dialect) -> Result<SessionState, DataFusionError> {
+    let builder = SessionStateBuilder::new()
+        .with_config(SessionConfig::new().with_create_default_catalog_and_schema(false))
+        .with_runtime_env(runtime)
+        .with_default_features();
+    let builder = if has_spark(dialect) {
+        builder.with_spark_features()
+    } else {
+        builder
+    };
+    let mut blank = builder.build();
+    datafusion_functions_json::register_all(&mut blank)?;
+    Ok(blank)
 }
 
 /// A sort that has filled its share of the memory needs some more to bring it into order before it can spill. With the
@@ -124,21 +182,20 @@ fn runtime(bucket: &Bucket, resources: &Resources) -> Result<Arc<RuntimeEnv>, Da
     Ok(runtime)
 }
 
-/// Options that a tenant may set for one query: how to plan and display; never how the text is read or what the process may
-/// use.
+/// Options that a tenant may set for one query: the dialect, how to plan and display; never what the process may use.
 fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Result<(), SqlError> {
-    const OPEN: [&str; 5] = [
+    const OPEN: [&str; 6] = [
         "datafusion.optimizer.",
+        "datafusion.spark.",
         "datafusion.sql_parser.",
         "datafusion.explain.",
         "datafusion.format.",
         "datafusion.execution.",
     ];
-    // Planning cost and file formats are the house's to decide. How the text is read was decided before: the gateway has
-    // read it, and the worker must not understand it otherwise.
-    const CLOSED: [&str; 9] = [
+    // Planning cost and file formats are the house's to decide. How the text is read was decided before, by the gateway, and
+    // the worker must not understand it otherwise.
+    const CLOSED: [&str; 8] = [
         "datafusion.sql_parser.recursion_limit",
-        "datafusion.sql_parser.dialect",
         "datafusion.sql_parser.enable_ident_normalization",
         "datafusion.execution.parquet.",
         "datafusion.execution.meta_fetch_concurrency",
@@ -153,14 +210,28 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
         "datafusion.execution.batch_size",
     ];
     const COUNT_MAX: usize = 65_536;
+    let settings_known: BTreeSet<String> = match settings.is_empty() {
+        true => BTreeSet::new(),
+        false => options.entries().into_iter().map(|entry| entry.key).collect(),
+    };
+    options.sql_parser.dialect = dialect::dialect_of(settings)?;
     for (name, value) in settings {
         let name = name.to_lowercase();
+        if name == dialect::SETTING {
+            continue;
+        }
         let known = OPEN.iter().any(|prefix| name.starts_with(prefix));
         if !known || CLOSED.iter().any(|prefix| name.starts_with(prefix)) {
             return Err(SqlError::new(
                 Code::NotAllowed,
                 format!("the setting {name} cannot be changed by a query"),
             ));
+        }
+        // The engine takes what is behind the name of an option for a part of it, and passes it over.
+        if !settings_known.contains(&name) {
+            let message =
+                format!("there is no setting {name}; `select name from information_schema.df_settings` lists them");
+            return Err(SqlError::new(Code::InvalidSql, message));
         }
         if COUNTED.contains(&name.as_str()) {
             let count = value.parse::<usize>();
@@ -181,6 +252,16 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
     Ok(())
 }
 
+/// The plan of one statement, read as the gateway reads it.
+pub(crate) async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan, DataFusionError> {
+    state.statement_to_plan(statement(state, sql)?).await
+}
+
+/// The tree of one statement, read as the gateway reads it.
+pub(crate) fn statement(state: &SessionState, sql: &str) -> Result<Statement, SqlError> {
+    parse::read(sql, state.config().options().sql_parser.dialect, &Limits::default())
+}
+
 /// Columns written as SQL declares them: `id bigint not null, name varchar`.
 pub(crate) async fn declared_columns(state: &SessionState, text: &str) -> Result<SchemaRef, SqlError> {
     let unreadable = |error: DataFusionError| {
@@ -190,8 +271,7 @@ pub(crate) async fn declared_columns(state: &SessionState, text: &str) -> Result
             format!("the columns `{text}` cannot be read: {why}; write `id bigint, name varchar`"),
         )
     };
-    let plan = state
-        .create_logical_plan(&format!("create table declared ({text})"))
+    let plan = logical_plan(state, &format!("create table declared ({text})"))
         .await
         .map_err(unreadable)?;
     match plan {
@@ -231,15 +311,6 @@ pub fn with_microseconds(schema: &Schema) -> SchemaRef {
         })
         .collect();
     Arc::new(Schema::new(fields))
-}
-
-/// The same session, in which a name of one part is looked up elsewhere.
-pub(crate) fn with_default_dataset(state: &SessionState, dataset: Option<&DatasetName>) -> SessionState {
-    let mut config = state.config().clone();
-    config.options_mut().catalog.default_schema = dataset.map_or(NOWHERE, DatasetName::as_str).to_owned();
-    let mut state = state.clone();
-    *state.config_mut() = config;
-    state
 }
 
 /// Some functions, `now` for example, remember the options they were made for.

@@ -3,6 +3,8 @@
 //!
 //! `deploy/wasmhouse.toml` documents every setting and equals the defaults; a test compares them.
 
+mod wrong;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use wrong::Wrong;
 
 /// Every setting of `wasmhouse serve`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -177,7 +181,7 @@ impl Default for Config {
 
 impl Config {
     /// The settings of this start: defaults, file, environment.
-    pub(crate) fn read(file: Option<&Path>) -> Result<Self, Box<figment::Error>> {
+    pub(crate) fn read(file: Option<&Path>) -> Result<Self, Wrong> {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
@@ -187,7 +191,9 @@ impl Config {
             .ignore(&client)
             .filter(|name| !name.starts_with("test"))
             .split("__");
-        figment.merge(env).extract().map_err(Box::new)
+        let config: Self = figment.merge(env).extract()?;
+        wrong::check(&config)?;
+        Ok(config)
     }
 
     /// The file that holds the catalog, if it is SQLite's.
@@ -266,7 +272,40 @@ mod tests {
 
         let error = Config::read(Some(&file)).expect_err("the name is wrong");
 
-        assert!(error.to_string().contains("timeout_msec"), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("there is no setting timeout_msec"), "{error}");
+        assert!(
+            error.contains("wasmhouse.toml") && error.contains("planning_timeout_ms"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_value_that_no_server_can_work_with_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("wasmhouse.toml");
+
+        for (text, named) in [
+            ("[log]\nlevel = \"nope\"\n", "log.level"),
+            ("[log]\nlevel = \"info,wasmhouse=loud\"\n", "log.level"),
+            ("[log]\nformat = \"xml\"\n", "log.format"),
+            ("[workers]\nmemory_mib = 0\n", "workers.memory_mib"),
+            ("[workers]\nmemory_mib = 4096\n", "workers.process_mib"),
+            ("[workers]\nmax = \"many\"\n", "workers.max"),
+            ("[workers]\nprocess_mib = 9000000000000000000\n", "workers.process_mib"),
+            ("[upkeep]\nevery_s = 0\n", "upkeep.every_s"),
+            ("[upkeep]\nlease_s = 5\n", "upkeep.lease_s"),
+            ("listen = \"here\"\n", "listen"),
+            ("[queries\n", "wasmhouse.toml"),
+        ] {
+            std::fs::write(&file, text).expect("the file is written");
+            let error = Config::read(Some(&file)).expect_err(text).to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+        for level in ["warn", "INFO", "info,wasmhouse=debug,h2=off"] {
+            std::fs::write(&file, format!("[log]\nlevel = \"{level}\"\n")).expect("the file is written");
+            Config::read(Some(&file)).expect(level);
+        }
     }
 
     #[test]

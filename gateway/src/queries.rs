@@ -1,7 +1,7 @@
 //! The life of a query: admit, plan, run, settle.
 //!
 //! # Invariants
-//! - One task owns a query from its record to its end; see [`flight`].
+//! - One task owns a query from before its record to its end; see [`flight`].
 //! - A caller reads the end only after the record and the ledger hold it.
 //! - Rows leave the gateway only when the attempt that made them can no longer be retried.
 
@@ -15,6 +15,7 @@ mod staging;
 mod target;
 mod work;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ pub(crate) struct Accepted {
 
 /// What became of a query that somebody asked for.
 enum Begun {
-    /// It has a record and is to be driven.
+    /// It has a record, or a draft of one, and is to be driven.
     New(Box<Flight>),
     /// The same request was accepted earlier.
     Known(Accepted),
@@ -89,6 +90,15 @@ pub(crate) struct DryRun {
     pub(crate) planned: Planned,
     /// The names of the tables it would read, by location.
     pub(crate) names: Vec<(TableName, wasmhouse_storage::tables::TableLocation)>,
+}
+
+/// When a query is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// Before it runs, so that it can be looked at, stopped and found again.
+    Now,
+    /// When it has ended, or has run for a while.
+    AtItsEnd,
 }
 
 impl Queries {
@@ -124,9 +134,9 @@ impl Queries {
         }))
     }
 
-    /// Reads the text as one statement that a tenant may send.
-    pub(crate) fn parse(&self, sql: &str) -> Result<Statement> {
-        Ok(sql::parse(sql, &self.0.limits)?)
+    /// Reads the text as one statement that a tenant may send, in the dialect that its settings ask for.
+    pub(crate) fn parse(&self, sql: &str, settings: &BTreeMap<String, String>) -> Result<Statement> {
+        Ok(sql::parse(sql, sql::dialect_of(settings)?, &self.0.limits)?)
     }
 
     /// Runs one statement to its end. A caller who stops waiting stops the query.
@@ -134,7 +144,13 @@ impl Queries {
         let left = CancellationToken::new();
         // A query that another request has made is not this one's to stop: it does not hear this token.
         let leaving = left.clone().drop_guard();
-        let accepted = self.accept(caller, Work::Statement(statement), options, left).await?;
+        let work = Work::Statement(statement);
+        // Until it ends nobody is told its id, so a short one need not be on record before.
+        let record = match work.leaves_no_trace(&options) {
+            true => When::AtItsEnd,
+            false => When::Now,
+        };
+        let accepted = self.accept(caller, work, options, left, record).await?;
         let ended = loop {
             // One that another gateway runs may take as long as it takes.
             if let Some(ended) = self.wait(&accepted, LOOK_AGAIN_AFTER).await {
@@ -147,16 +163,24 @@ impl Queries {
 
     /// Accepts a query. It runs whether or not anybody waits for it.
     pub(crate) async fn create(&self, caller: &Caller, work: Work, options: Options) -> Result<Accepted> {
-        self.accept(caller, work, options, CancellationToken::new()).await
+        self.accept(caller, work, options, CancellationToken::new(), When::Now)
+            .await
     }
 
-    async fn accept(&self, caller: &Caller, work: Work, options: Options, left: CancellationToken) -> Result<Accepted> {
+    async fn accept(
+        &self,
+        caller: &Caller,
+        work: Work,
+        options: Options,
+        left: CancellationToken,
+        record: When,
+    ) -> Result<Accepted> {
         let (queries, project) = (self.clone(), caller.project.clone());
         let (accepted, told) = oneshot::channel();
         // One task owns the query from before its record is written, so a caller who leaves in the middle leaves no
         // record that nobody drives. It is awaited through its end, and at shutdown through `drain`.
         tokio::spawn(async move {
-            match queries.begin(project, work, options, left).await {
+            match queries.begin(project, work, options, left, record).await {
                 Ok(Begun::New(flight)) => {
                     let _ = accepted.send(Ok(Accepted {
                         record: flight.record.clone(),
@@ -175,7 +199,14 @@ impl Queries {
         told.await.map_err(|error| Error::Internal(error.into()))?
     }
 
-    async fn begin(&self, project: ProjectId, work: Work, options: Options, left: CancellationToken) -> Result<Begun> {
+    async fn begin(
+        &self,
+        project: ProjectId,
+        work: Work,
+        options: Options,
+        left: CancellationToken,
+        record: When,
+    ) -> Result<Begun> {
         let house = &self.0;
         let now = house.clock.now();
         let id = work.id().unwrap_or_else(|| QueryId::new(now));
@@ -192,14 +223,14 @@ impl Queries {
             // A query that must wait for a worker says so, which is one more wait for the disk.
             started: house.pool.has_room(&project),
         };
+        if record == When::AtItsEnd {
+            let record = house.records.draft(new)?;
+            let live = house.live.enter(&id, left);
+            return Ok(Begun::New(Box::new(Flight::unrecorded(record, work, options, live))));
+        }
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {
-            Ok(Created::New(record)) => Ok(Begun::New(Box::new(Flight {
-                record,
-                work,
-                options,
-                live,
-            }))),
+            Ok(Created::New(record)) => Ok(Begun::New(Box::new(Flight::recorded(record, work, options, live)))),
             Ok(Created::Existing(record)) => {
                 house.live.leave(&id);
                 // It may have ended since it was found.

@@ -3,6 +3,8 @@
 //! # Invariants
 //! - A query is live until it ends and ends once: of any number of [`Queries::end`] one changes something.
 //! - How a query ended, what it changed in the catalog and its ledger line are one transaction.
+//! - A query that only reads and is short may be recorded when it ends ([`Queries::create_ended`]): until then nobody but
+//!   its gateway knows of it, and if that dies nothing has happened.
 //! - A live query has an owner, the gateway that renews its lease. A lease that lapsed means that the owner is gone, and
 //!   whoever finds it ([`Queries::lost`]) ends the query.
 //! - What a write is about to commit is recorded before it is committed ([`Queries::intend`]), so that whoever finds it
@@ -11,7 +13,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::catalog::db::{self, Db};
-use crate::catalog::{self, Catalog};
+use crate::catalog::{self, Catalog, Effect};
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId};
 use crate::ledger;
@@ -48,13 +50,7 @@ impl Queries {
 
     /// Records a query, or finds the one that the same request made earlier.
     pub async fn create(&self, new: NewQuery) -> Result<Created> {
-        if let Some(word) = new.words().find(|word| word.contains('\0')) {
-            let word: String = word.chars().take(40).filter(|c| *c != '\0').collect();
-            return Err(Error::Invalid(format!(
-                "a query cannot contain the character NUL (near '{word}')"
-            )));
-        }
-        let record = new.into_record(self.db.now());
+        let record = self.draft(new)?;
         if self.insert(&record).await? {
             return Ok(Created::New(record));
         }
@@ -71,6 +67,26 @@ impl Queries {
                 existing.id
             ))),
             None => Err(Error::AlreadyExists(format!("query {} already exists", record.id))),
+        }
+    }
+
+    /// The record of a query that is not recorded yet: it will be by [`Self::write`] if it turns out to be long, or by
+    /// [`Self::create_ended`]. Only for a query that has no request id to be found by.
+    pub fn draft(&self, new: NewQuery) -> Result<QueryRecord> {
+        if let Some(word) = new.words().find(|word| word.contains('\0')) {
+            let word: String = word.chars().take(40).filter(|c| *c != '\0').collect();
+            return Err(Error::Invalid(format!(
+                "a query cannot contain the character NUL (near '{word}')"
+            )));
+        }
+        Ok(new.into_record(self.db.now()))
+    }
+
+    /// Records a draft.
+    pub async fn write(&self, draft: &QueryRecord) -> Result<()> {
+        match self.insert(draft).await? {
+            true => Ok(()),
+            false => Err(Error::AlreadyExists(format!("query {} already exists", draft.id))),
         }
     }
 
@@ -134,14 +150,28 @@ impl Queries {
             return state.map(Settled::Already).ok_or_else(|| unknown(id));
         };
         catalog::apply(&mut tx, &ended.project, &end.effect, now).await?;
+        settle(tx, ended, id, &end, now).await
+    }
 
-        let billed = end.state == QueryState::Done || end.billed;
-        let settled = match billed {
-            true => Settled::Billed(Box::new(ledger::append(&mut tx, ended.entry(id, &end, now)).await?)),
-            false => Settled::Free,
+    /// Records a draft and its end and writes its ledger line, all or nothing. A draft that was written is ended.
+    pub async fn create_ended(&self, draft: &QueryRecord, end: End) -> Result<Settled> {
+        if !end.state.is_final() || end.effect != Effect::None {
+            return Err(Error::Internal(
+                format!("{} cannot end as {} without a record", draft.id, end.state).into(),
+            ));
+        }
+        let now = self.db.now();
+        let mut tx = self.db.begin().await?;
+        if !db::queries::insert(&mut tx, &draft.clone().ended(&end, now)).await? {
+            drop(tx);
+            return self.end(&draft.id, end).await;
+        }
+        let ended = Ended {
+            project: draft.project.clone(),
+            kind: draft.kind.clone(),
+            labels: draft.labels.clone(),
         };
-        tx.commit().await?;
-        Ok(settled)
+        settle(tx, ended, &draft.id, &end, now).await
     }
 
     /// Ends a query that was found lost, unless its owner was heard of since: then nothing is changed.
@@ -209,6 +239,17 @@ impl Queries {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Writes the ledger line of a query that has just ended, if it costs anything, and makes all of it last.
+async fn settle(mut tx: db::Transaction, ended: Ended, id: &QueryId, end: &End, now: Timestamp) -> Result<Settled> {
+    let billed = end.state == QueryState::Done || end.billed;
+    let settled = match billed {
+        true => Settled::Billed(Box::new(ledger::append(&mut tx, ended.entry(id, end, now)).await?)),
+        false => Settled::Free,
+    };
+    tx.commit().await?;
+    Ok(settled)
 }
 
 async fn over(connection: &mut db::Connection, id: &QueryId) -> Error {

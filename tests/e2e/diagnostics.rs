@@ -199,3 +199,24 @@ async fn a_project_is_added_beside_a_running_gateway() {
     assert!(output.status.success());
     assert_eq!(warehouse.sql("select count(*) from shop.sales").await, json!([[4]]));
 }
+
+#[tokio::test]
+async fn an_operator_who_mistypes_the_data_folder_makes_no_second_warehouse() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mistyped = folder.path().join("daat");
+
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_wasmhouse"))
+        .args(["admin", "create-project", "shop", "--data"])
+        .arg(&mistyped)
+        .output()
+        .await
+        .expect("the command runs");
+
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("there is no warehouse here") && said.contains("daat"),
+        "{said}"
+    );
+    assert!(!mistyped.exists());
+}

@@ -342,10 +342,9 @@ async fn a_setting_cannot_change_how_the_text_is_read() {
     let warehouse = Warehouse::start().await;
 
     for (name, value) in [
-        ("datafusion.sql_parser.dialect", "postgres"),
         ("datafusion.sql_parser.enable_ident_normalization", "false"),
         ("datafusion.sql_parser.recursion_limit", "1000"),
-        ("DATAFUSION.SQL_PARSER.DIALECT", "mysql"),
+        ("DATAFUSION.SQL_PARSER.RECURSION_LIMIT", "1000"),
     ] {
         let error = warehouse
             .ask(json!({ "sql": "select 1", "settings": { name: value } }))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::writer::FileWriter;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -496,6 +497,50 @@ async fn a_parquet_file_is_read_whole_or_refused() {
         ("type_mismatch", "the file has two columns named c")
     );
     assert_eq!(cut.expect_err("its footer is larger than it is").code, "type_mismatch");
+}
+
+#[tokio::test]
+async fn an_arrow_file_is_read_whole_or_refused() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("shop").await;
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let file = |names: &[&str]| {
+        let fields: Vec<Field> = names
+            .iter()
+            .map(|name| Field::new(*name, DataType::Int64, true))
+            .collect();
+        let columns = names.iter().map(|_| Arc::clone(&column)).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("a batch");
+        let mut file = Vec::new();
+        let mut writer = FileWriter::try_new(&mut file, &rows.schema()).expect("a writer");
+        writer.write(&rows).expect("rows");
+        writer.finish().expect("a file");
+        drop(writer);
+        file
+    };
+    let whole = file(&["a", "b"]);
+
+    for length in [
+        7,
+        8,
+        20,
+        whole.len() / 2,
+        whole.len() - 300,
+        whole.len() - 11,
+        whole.len() - 1,
+    ] {
+        let cut = warehouse
+            .load("shop.cut", "format=arrow", whole[..length].to_vec())
+            .await
+            .expect_err("a part is missing");
+        assert_eq!(cut.code, "type_mismatch", "{length} of {}: {cut}", whole.len());
+    }
+    let twice = warehouse.load("shop.twice", "format=arrow", file(&["c", "c"])).await;
+    let loaded = warehouse.load("shop.whole", "format=arrow", whole).await;
+
+    assert_eq!(twice.expect_err("one of them would be lost").code, "type_mismatch");
+    loaded.expect("it is whole");
+    assert_eq!(warehouse.sql("select sum(a + b) from shop.whole").await, json!([[12]]));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod bills;
 mod cli;
 mod diagnostics;
+mod dialects;
 mod errors;
 mod exports;
 mod formats;

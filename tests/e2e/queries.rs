@@ -501,6 +501,27 @@ async fn a_statement_run_through_the_short_door_is_a_query_too() {
 }
 
 #[tokio::test]
+async fn a_long_read_through_the_short_door_is_listed_and_can_be_cancelled() {
+    let warehouse = Warehouse::start().await;
+    let running = async || {
+        let page = warehouse.get("/v1/queries?state=running").await.expect("a list");
+        page["queries"][0]["id"].as_str().map(str::to_owned)
+    };
+
+    let cancelled = async {
+        eventually("the query is listed", async || running().await.is_some()).await;
+        let id = running().await.expect("it has no end");
+        warehouse
+            .post(&format!("/v1/queries/{id}/cancel"), json!({}))
+            .await
+            .expect("a running query can be cancelled");
+    };
+    let (asked, ()) = tokio::join!(warehouse.ask(json!({ "sql": ENDLESS })), cancelled);
+
+    assert_eq!(asked.expect_err("it was cancelled").code, "cancelled");
+}
+
+#[tokio::test]
 async fn an_id_that_is_none_is_not_found_and_not_a_crash() {
     let warehouse = Warehouse::start().await;
 

@@ -2,6 +2,7 @@
 
 mod python;
 mod s3;
+mod stores;
 mod tables;
 
 #[path = "../harness/mod.rs"]

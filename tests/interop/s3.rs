@@ -1,79 +1,19 @@
-//! A bucket on S3: the same promises on another store, and the same readers.
+//! A bucket on S3: the same promises on other stores, and the same readers.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use serde_json::json;
 
-use serde_json::{Value, json};
+use crate::harness::Warehouse;
+use crate::python::read;
+use crate::stores::{BUCKET, S3};
 
-use crate::harness::{Warehouse, eventually};
-use crate::python::{python, read};
-
-const BUCKET: &str = "warehouse-bucket";
-
-/// An S3 of our own, in a process of its own.
-struct S3 {
-    server: Child,
-    endpoint: String,
-}
-
-impl S3 {
-    async fn start() -> Self {
-        // Free when we looked, and nobody else looks for a port here.
-        let free = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("loopback has free ports");
-        let server = Command::new(python())
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &free.port().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Python runs");
-        let s3 = Self {
-            server,
-            endpoint: format!("http://{free}"),
-        };
-        let http = reqwest::Client::new();
-        eventually("S3 has a bucket", async || {
-            let made = http.put(format!("{}/{BUCKET}", s3.endpoint)).send().await;
-            made.is_ok_and(|response| response.status().is_success())
-        })
-        .await;
-        s3
-    }
-
-    fn settings(&self) -> String {
-        format!(
-            "[bucket]\nurl = \"s3://{BUCKET}/some/prefix\"\n\n[bucket.options]\naws_endpoint = \"{}\"\naws_allow_http = \"true\"\n\
-             aws_region = \"us-east-1\"\naws_access_key_id = \"test\"\naws_secret_access_key = \"test\"\n",
-            self.endpoint
-        )
-    }
-
-    /// The same, by the names that readers know.
-    fn options(&self) -> Value {
-        json!({
-            "aws_endpoint": self.endpoint,
-            "aws_endpoint_url": self.endpoint,
-            "aws_allow_http": "true",
-            "aws_region": "us-east-1",
-            "aws_access_key_id": "test",
-            "aws_secret_access_key": "test",
-        })
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        // It holds nothing that anybody wants.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_warehouse_on_s3_keeps_its_promises() {
-    let s3 = S3::start().await;
+    for s3 in [S3::in_process().await, S3::of_moto().await] {
+        keeps_its_promises(&s3).await;
+    }
+}
+
+async fn keeps_its_promises(s3: &S3) {
     let mut warehouse = Warehouse::start_with(&s3.settings()).await;
     warehouse.sql("create schema shop").await;
 
@@ -127,9 +67,14 @@ async fn a_warehouse_on_s3_keeps_its_promises() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn writers_at_the_same_time_all_count_on_s3() {
-    let s3 = S3::start().await;
+    for s3 in [S3::in_process().await, S3::of_moto().await] {
+        all_count(&s3).await;
+    }
+}
+
+async fn all_count(s3: &S3) {
     let warehouse = Warehouse::start_with(&s3.settings()).await;
     warehouse.sql("create schema s").await;
     warehouse.sql("create table s.t (n bigint)").await;

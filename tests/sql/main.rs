@@ -20,6 +20,7 @@ mod records;
 mod registered;
 mod report;
 mod runner;
+mod stand_ins;
 mod suite;
 mod tables;
 mod tpch;
@@ -37,7 +38,7 @@ use exclusions::{Exclusions, Missing};
 use files::Shelves;
 use harness::Warehouse;
 use report::{Outcome, Report};
-use runner::{Pass, SPARK, Session, is_spark};
+use runner::{Pass, Session};
 use suite::{File, Packages, Selection};
 
 /// Warehouses that work on the list of files at the same time.
@@ -80,10 +81,7 @@ async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions, shelves: &
         let Some(file) = queue.lock().expect("nobody panics while taking a file").pop_front() else {
             return report;
         };
-        let is_run_all_the_same = SPARK && is_spark(&file.name);
-        if let Some(reason) = exclusions.of_file(&file.name)
-            && !is_run_all_the_same
-        {
+        if let Some(reason) = exclusions.of_file(&file.name) {
             for record in &file.records {
                 report.record(
                     &file.name,

@@ -344,17 +344,11 @@ fn classify_create_view(create: &CreateView) -> Result<Kind, SqlError> {
     if let ControlFlow::Break(error) = create.query.visit(&mut Parameters) {
         return Err(error);
     }
-    let query = if create.columns.is_empty() {
-        create.query.to_string()
-    } else {
-        let columns: Vec<String> = create.columns.iter().map(|column| column.name.to_string()).collect();
-        format!("select * from ({}) as named({})", create.query, columns.join(", "))
-    };
     Ok(Kind::CreateView {
         name: Name::read(&create.name)?,
         if_not_exists: create.if_not_exists,
         or_replace: create.or_replace || create.or_alter,
-        query,
+        query: create.query.to_string(),
     })
 }
 

@@ -7,9 +7,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{PipeOperator, Query, Select, TableFactor, Visit, Visitor};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::shape;
 use crate::{Code, SqlError};
@@ -48,7 +48,7 @@ impl Default for Limits {
 }
 
 /// The tokens of `text`, if it is worth parsing.
-pub(super) fn tokens(text: &str, limits: &Limits) -> Result<Vec<TokenWithSpan>, SqlError> {
+pub(super) fn tokens(text: &str, dialect: &dyn Dialect, limits: &Limits) -> Result<Vec<TokenWithSpan>, SqlError> {
     if text.len() > limits.text_bytes {
         return Err(too_complex(format!(
             "the statement has {} bytes, more than the {} that one may have; load data from a file instead of writing it into SQL",
@@ -56,20 +56,28 @@ pub(super) fn tokens(text: &str, limits: &Limits) -> Result<Vec<TokenWithSpan>, 
             limits.text_bytes
         )));
     }
-    let mut tokens = Tokenizer::new(&GenericDialect {}, text)
+    let mut tokens = Tokenizer::new(dialect, text)
         .tokenize_with_location()
         .map_err(|error| {
             SqlError::new(Code::InvalidSql, error.message).at(error.location.line, error.location.column)
         })?;
     // The parser steps over white space again at every look ahead. One piece says as much as a megabyte of it.
-    tokens.dedup_by(|next, kept| is_space(&next.token) && is_space(&kept.token));
-    check_explains(&tokens)?;
+    tokens.dedup_by(|next, kept| {
+        let both = is_space(&next.token) && is_space(&kept.token);
+        // Where lines are counted, in two literals that are one, the end of a line is what counts.
+        if both && next.token == Token::Whitespace(Whitespace::Newline) {
+            kept.token = next.token.clone();
+        }
+        both
+    });
+    check_beginning(&tokens)?;
     shape::check(&tokens, limits)?;
     Ok(tokens)
 }
 
-/// Refuses `explain explain …`: the parser calls itself for each without a guard.
-fn check_explains(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+/// Refuses `explain explain …`, for which the parser calls itself without a guard, and `flush`, of which it expects more than
+/// there may be.
+fn check_beginning(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     let mut leading = true;
     let mut explained = false;
     let mut names_format = false;
@@ -90,6 +98,10 @@ fn check_explains(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
                     return Err(SqlError::new(Code::NotSupported, message).at(span.start.line, span.start.column));
                 }
                 Keyword::EXPLAIN => explained = true,
+                Keyword::FLUSH => {
+                    let message = "flush is not supported";
+                    return Err(SqlError::new(Code::NotSupported, message).at(span.start.line, span.start.column));
+                }
                 Keyword::ANALYZE | Keyword::VERBOSE => {}
                 Keyword::FORMAT => names_format = true,
                 _ => leading = false,
@@ -102,10 +114,7 @@ fn check_explains(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
 
 /// Refuses a query of more joins than a statement may have, whether they are written as `join` or as a comma.
 pub(super) fn check_joins(query: &Query, limits: &Limits) -> Result<(), SqlError> {
-    let mut joins = Joins {
-        counted: 0,
-        allowed: limits.joins,
-    };
+    let mut joins = Joins { counted: 0, limits };
     match query.visit(&mut joins) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
@@ -113,25 +122,22 @@ pub(super) fn check_joins(query: &Query, limits: &Limits) -> Result<(), SqlError
 }
 
 /// Counts joins while it walks the tree.
-struct Joins {
+struct Joins<'a> {
     counted: usize,
-    allowed: usize,
+    limits: &'a Limits,
 }
 
-impl Joins {
+impl Joins<'_> {
     fn add(&mut self, joins: usize) -> ControlFlow<SqlError> {
         self.counted += joins;
-        if self.counted > self.allowed {
-            return ControlFlow::Break(too_complex(format!(
-                "more than {} joins in one statement",
-                self.allowed
-            )));
+        if self.counted > self.limits.joins {
+            return ControlFlow::Break(too_many_joins(self.limits));
         }
         ControlFlow::Continue(())
     }
 }
 
-impl Visitor for Joins {
+impl Visitor for Joins<'_> {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
@@ -154,6 +160,10 @@ impl Visitor for Joins {
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+pub(super) fn too_many_joins(limits: &Limits) -> SqlError {
+    too_complex(format!("more than {} joins in one statement", limits.joins))
 }
 
 pub(super) fn too_complex(message: String) -> SqlError {

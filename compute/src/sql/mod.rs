@@ -5,14 +5,17 @@
 
 pub mod blame;
 mod classify;
-mod dialect;
+pub(crate) mod dialect;
 pub mod limits;
 mod names;
 pub mod parse;
+mod patience;
 mod shape;
 pub mod suggest;
+mod unread;
 
 pub use classify::Kind;
+pub use dialect::dialect_of;
 pub use limits::Limits;
 pub use names::Name;
 pub use parse::{Statement, parse};

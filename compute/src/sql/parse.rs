@@ -4,14 +4,19 @@
 //! - A [`Statement`] is within [`Limits`], is one statement, and is of a kind that a tenant may send.
 //! - It has not been planned: nothing is known of the types of its columns.
 
+use datafusion::config::Dialect;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{CreateTable, Insert, ObjectName, Query, Statement as Ast};
+use datafusion::sql::sqlparser::ast::{CreateTable, CreateView, Insert, ObjectName, Query, Statement as Ast};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::blame;
 use super::classify::{Kind, classify};
-use super::dialect::PatientDialect;
+use super::dialect::rules;
 use super::limits::{self, Limits};
 use super::names::{self, Mention, Name};
+use super::patience::PatientDialect;
+use super::unread;
 use crate::{Code, SqlError};
 
 /// One statement that a tenant may send.
@@ -19,6 +24,8 @@ use crate::{Code, SqlError};
 pub struct Statement {
     /// The text as it was sent.
     pub text: String,
+    /// What it is written in.
+    pub dialect: Dialect,
     /// What it does.
     pub kind: Kind,
     /// The tables and views it reads.
@@ -27,23 +34,31 @@ pub struct Statement {
     pub lists_names: bool,
 }
 
-/// Reads `text` as one statement within `limits`.
-pub fn parse(text: &str, limits: &Limits) -> Result<Statement, SqlError> {
-    let parsed = parse_one(text, limits)?;
-    let kind = classify(&parsed)?;
+/// Reads `text` as one statement of `dialect` within `limits`.
+pub fn parse(text: &str, dialect: Dialect, limits: &Limits) -> Result<Statement, SqlError> {
+    let parsed = read(text, dialect, limits)?;
+    let mut kind = classify(&parsed)?;
+    if let (Kind::CreateView { query, .. }, Parsed::Statement(ast)) = (&mut kind, &parsed)
+        && let Ast::CreateView(create) = ast.as_ref()
+    {
+        *query = view_query(text, create, dialect, limits)?;
+    }
     let reads = reads(&parsed, limits)?;
     let lists_names = reads.iter().any(|mention| mention.name.is_information_schema()) || shows_names(&parsed);
     Ok(Statement {
         text: text.to_owned(),
+        dialect,
         kind,
         reads,
         lists_names,
     })
 }
 
-fn parse_one(text: &str, limits: &Limits) -> Result<Parsed, SqlError> {
-    let tokens = limits::tokens(text, limits)?;
-    let dialect = PatientDialect::new(tokens.len());
+/// The tree of one statement, as gateway and worker read it.
+pub(crate) fn read(text: &str, dialect: Dialect, limits: &Limits) -> Result<Parsed, SqlError> {
+    let rules = rules(dialect);
+    let tokens = limits::tokens(text, rules.as_ref(), limits)?;
+    let dialect = PatientDialect::new(rules, tokens.len());
     let parsed = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(limits.depth)
@@ -54,13 +69,80 @@ fn parse_one(text: &str, limits: &Limits) -> Result<Parsed, SqlError> {
     }
     let mut statements = parsed.map_err(|error| blame::sql_error(&error).or_at_end_of(text))?;
     match (statements.pop_front(), statements.len()) {
-        (Some(parsed), 0) => Ok(parsed),
+        (Some(parsed), 0) => {
+            check_unread(&parsed)?;
+            Ok(parsed)
+        }
         (None, _) => Err(SqlError::new(Code::InvalidSql, "the statement is empty")),
         (Some(_), more) => Err(SqlError::new(
             Code::InvalidSql,
             format!("{} statements in one request; send them one by one", more + 1),
         )),
     }
+}
+
+fn check_unread(parsed: &Parsed) -> Result<(), SqlError> {
+    match parsed {
+        Parsed::Explain(explain) => check_unread(&explain.statement),
+        Parsed::Statement(ast) => unread::check(ast),
+        _ => Ok(()),
+    }
+}
+
+/// The query that a view keeps: the text behind `as`, since a tree that is printed does not always read as it was written.
+fn view_query(text: &str, create: &CreateView, dialect: Dialect, limits: &Limits) -> Result<String, SqlError> {
+    let written = behind_as(text, dialect, limits)?;
+    let printed = create.query.to_string();
+    let reads_the_same =
+        written.filter(|written| read(written, dialect, limits).is_ok_and(|query| query.to_string() == printed));
+    let query = reads_the_same.ok_or_else(|| {
+        let message = "the query of this view cannot be kept as it is written; write `create view name as select …`";
+        SqlError::new(Code::NotSupported, message)
+    })?;
+    if create.columns.is_empty() {
+        return Ok(query.to_owned());
+    }
+    let columns: Vec<String> = create.columns.iter().map(|column| column.name.to_string()).collect();
+    // The query may end in a comment.
+    Ok(format!("select * from ({query}\n) as named({})", columns.join(", ")))
+}
+
+/// What stands behind the first `as` that is in no brackets, up to the end of the statement.
+fn behind_as<'a>(text: &'a str, dialect: Dialect, limits: &Limits) -> Result<Option<&'a str>, SqlError> {
+    let mut depth = 0_usize;
+    let mut begin = None;
+    for TokenWithSpan { token, span } in limits::tokens(text, rules(dialect).as_ref(), limits)? {
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            Token::Word(word) if word.keyword == Keyword::AS && depth == 0 && begin.is_none() => {
+                begin = offset(text, span.end);
+            }
+            Token::SemiColon if depth == 0 => {
+                let end = offset(text, span.start);
+                return Ok(begin.zip(end).map(|(begin, end)| text[begin..end].trim()));
+            }
+            _ => {}
+        }
+    }
+    Ok(begin.map(|begin| text[begin..].trim()))
+}
+
+/// Where in the text a place is; lines and columns count from 1, columns in characters.
+fn offset(text: &str, place: Location) -> Option<usize> {
+    let (line, column) = (usize::try_from(place.line).ok()?, usize::try_from(place.column).ok()?);
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(line.checked_sub(1)?)
+        .map(str::len)
+        .sum();
+    let rest = &text[before..];
+    let in_line = rest
+        .char_indices()
+        .map(|(at, _)| at)
+        .chain([rest.len()])
+        .nth(column.checked_sub(1)?)?;
+    Some(before + in_line)
 }
 
 /// What the statement reads: its query, not the name it creates or fills.

@@ -11,14 +11,15 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::limits::{Limits, too_complex};
+use super::limits::{Limits, too_complex, too_many_joins};
 use crate::{Code, SqlError};
 
 /// How often the parser may have to read what stands in brackets. In a `from` it reads `((select …` twice, since only the
 /// end tells whether that is a query or a join in brackets, and again twice for each such place in another.
 const READINGS: usize = 64;
 
-/// `interval` that may follow each other. The parser calls itself for each without a guard, and one is enough for anybody.
+/// `interval` that may stand in one operand. The parser calls itself for each without a guard, also with `year` or `(3)` in
+/// between, and one is enough for anybody.
 const INTERVALS: usize = 4;
 
 /// Words inside an expression behind which an operand follows, which may be called like any keyword.
@@ -84,7 +85,9 @@ struct Shape<'a> {
     angles: usize,
     /// `union`, `intersect` and `except` of the whole statement.
     set_operations: usize,
-    /// `interval` in a row.
+    /// `join` of the whole statement. Some dialects call themselves for each without a guard.
+    joins: usize,
+    /// `interval` since the last operator or the beginning of a tree.
     intervals: usize,
     /// Brackets in a row, and what was before the first of them.
     brackets: usize,
@@ -153,6 +156,7 @@ impl<'a> Shape<'a> {
             before: Before::Operator,
             angles: 0,
             set_operations: 0,
+            joins: 0,
             intervals: 0,
             brackets: 0,
             before_brackets: Before::Operator,
@@ -176,43 +180,64 @@ impl<'a> Shape<'a> {
             }
             Token::RParen | Token::RBracket | Token::RBrace => self.close_bracket(),
             Token::Comma => {
-                self.here.end_tree();
+                self.end_tree();
                 Before::Comma
             }
             Token::SemiColon => {
-                self.here.end_tree();
+                self.end_tree();
                 Before::Operator
             }
             Token::Period => Before::Period,
             Token::Lt => {
-                self.here.comparisons += 1;
-                if matches!(self.before, Before::Word(Keyword::ARRAY | Keyword::STRUCT)) {
+                self.compare();
+                if matches!(
+                    self.before,
+                    Before::Word(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP)
+                ) {
                     self.here.angles += 1;
                     self.angles += 1;
                 }
                 Before::Operator
             }
             Token::Gt => {
-                self.here.comparisons += 1;
+                self.compare();
                 self.close_angles(1);
                 Before::Operator
             }
             Token::ShiftRight => {
-                self.here.others += 1;
+                self.operate();
                 self.close_angles(2);
                 Before::Operator
             }
             Token::Eq | Token::DoubleEq | Token::Neq | Token::LtEq | Token::GtEq | Token::Spaceship => {
-                self.here.comparisons += 1;
+                self.compare();
                 Before::Operator
             }
             value if is_value(value) => Before::Operand,
             _ => {
-                self.here.others += 1;
+                self.operate();
                 Before::Operator
             }
         };
         self.check()
+    }
+
+    /// A comparison is in the chain.
+    fn compare(&mut self) {
+        self.here.comparisons += 1;
+        self.intervals = 0;
+    }
+
+    /// Another operator is.
+    fn operate(&mut self) {
+        self.here.others += 1;
+        self.intervals = 0;
+    }
+
+    /// The next operand begins a tree of its own.
+    fn end_tree(&mut self) {
+        self.here.end_tree();
+        self.intervals = 0;
     }
 
     /// Reads a word, and tells what it is to the next token.
@@ -228,16 +253,22 @@ impl<'a> Shape<'a> {
         let in_case = self.here.opened == Opened::Case;
         match keyword {
             Keyword::CASE => self.open(Opened::Case),
-            Keyword::WHEN | Keyword::THEN | Keyword::ELSE if in_case && behind_operand => self.here.end_tree(),
+            Keyword::WHEN | Keyword::THEN | Keyword::ELSE if in_case && behind_operand => self.end_tree(),
             Keyword::END if in_case && behind_operand => {
                 self.close();
                 return Ok(Before::Operand);
             }
-            Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::JOIN if behind_operand => self.here.end_tree(),
+            Keyword::JOIN | Keyword::STRAIGHT_JOIN => {
+                self.joins += 1;
+                if behind_operand {
+                    self.end_tree();
+                }
+            }
+            Keyword::SELECT | Keyword::FROM | Keyword::WHERE if behind_operand => self.end_tree(),
             Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS => {
                 self.set_operations += 1;
                 if behind_operand {
-                    self.here.end_tree();
+                    self.end_tree();
                 }
             }
             Keyword::AND
@@ -249,7 +280,7 @@ impl<'a> Shape<'a> {
             | Keyword::DIV
             | Keyword::OPERATOR
             | Keyword::PIVOT
-            | Keyword::UNPIVOT => self.here.others += 1,
+            | Keyword::UNPIVOT => self.operate(),
             Keyword::NOT
             | Keyword::NOTNULL
             | Keyword::IN
@@ -261,7 +292,7 @@ impl<'a> Shape<'a> {
             | Keyword::REGEXP
             | Keyword::SIMILAR
             | Keyword::MATCH
-            | Keyword::MEMBER => self.here.comparisons += 1,
+            | Keyword::MEMBER => self.compare(),
             Keyword::INTERVAL => self.interval()?,
             _ => {}
         }
@@ -275,10 +306,7 @@ impl<'a> Shape<'a> {
     }
 
     fn interval(&mut self) -> Result<(), SqlError> {
-        self.intervals = match self.before {
-            Before::Word(Keyword::INTERVAL) => self.intervals + 1,
-            _ => 1,
-        };
+        self.intervals += 1;
         if self.intervals > INTERVALS {
             return Err(nested());
         }
@@ -400,6 +428,9 @@ impl<'a> Shape<'a> {
                 "chains of operators in each other make an expression of more than {} levels; use `with` to give parts a name",
                 limits.levels
             )));
+        }
+        if self.joins > limits.joins {
+            return Err(too_many_joins(limits));
         }
         if self.set_operations > limits.set_operations {
             return Err(too_complex(format!(

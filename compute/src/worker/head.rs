@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use arrow_flight::FlightData;
@@ -11,9 +12,11 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SQLOptions;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,13 +27,16 @@ use wasmhouse_storage::tables::{ScanLog, Tables};
 
 use super::meter::{Meter, bytes_read};
 use super::{export, load, wire, write};
-use crate::session::Engine;
+use crate::session::{Engine, logical_plan};
 use crate::sql::blame;
 use crate::task::{Action, Frame, Planned, Progress, Task};
 use crate::{Code, Error, Result, SqlError, catalog_view, causes, estimate};
 
-/// Frames that may wait for the network before the plan has to.
-const FRAMES_IN_FLIGHT: usize = 4;
+/// Bursts of frames that may wait for the network before the plan has to.
+const BURSTS_IN_FLIGHT: usize = 4;
+
+/// What may be held back so that it leaves with what follows at once: a small answer is one burst.
+const BURST_BYTES: usize = 16 << 10;
 
 /// What one message of rows may weigh: the gateway holds a few of them. Only a row that is larger by itself exceeds it.
 const MESSAGE_BYTES: usize = 64 << 20;
@@ -51,14 +57,13 @@ pub(super) fn answer(
     task: Task,
     words: Streaming<FlightData>,
 ) -> impl Stream<Item = Result<FlightData, Status>> {
-    let (out, frames) = mpsc::channel(FRAMES_IN_FLIGHT);
+    let (out, bursts) = mpsc::channel(BURSTS_IN_FLIGHT);
     let work = AbortOnDropHandle::new(tokio::spawn(async move {
-        let line = Line { out, words };
-        work(&desk, task, line).await;
+        work(&desk, task, Line::new(out, words)).await;
     }));
-    ReceiverStream::new(frames).map(move |frame| {
+    ReceiverStream::new(bursts).flat_map(move |burst: Vec<FlightData>| {
         let _keep = &work;
-        frame
+        stream::iter(burst.into_iter().map(Ok))
     })
 }
 
@@ -72,6 +77,7 @@ async fn work(desk: &Desk, task: Task, mut line: Line) {
     };
     // Nobody listens: the gateway has its reasons and ends this process.
     let _ = line.say(&last).await;
+    let _ = line.flush().await;
 }
 
 async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_storage::queries::Usage, Stop> {
@@ -80,7 +86,7 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
     let state = desk
         .engine
         .session(&task.project, task.dataset.as_ref(), &task.settings, task.now_us)?;
-    catalog_view::attach(&state, &task, &desk.tables, &scans).await?;
+    catalog_view::attach(&desk.engine, &state, &task, &desk.tables, &scans).await?;
 
     let logical = match &task.action {
         Action::Load { .. } => load::plan(&state, &task).await?,
@@ -107,6 +113,9 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
     .await?;
     if !task.runs_unasked(bytes_processed) {
         line.word_to_go().await?;
+    } else if !is_trivial(&plan) {
+        // What is said next may take long.
+        line.flush().await?;
     }
 
     match &task.action {
@@ -131,7 +140,7 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
 
 /// The statement as a plan whose rows are wanted: a query, or the query inside an insert or a create.
 async fn statement(state: &SessionState, task: &Task) -> Result<LogicalPlan, Stop> {
-    let mut plan = state.create_logical_plan(&task.sql).await?;
+    let mut plan = logical_plan(state, &task.sql).await?;
     if !task.params.is_empty() {
         plan = plan.with_param_values(task.params.bind(state).await?)?;
     }
@@ -165,6 +174,11 @@ async fn statement(state: &SessionState, task: &Task) -> Result<LogicalPlan, Sto
         .with_allow_statements(false)
         .verify_plan(&rows)?;
     Ok(rows)
+}
+
+/// Whether a plan has a row of constants and nothing else to do.
+fn is_trivial(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<PlaceholderRowExec>() || (plan.is::<ProjectionExec>() && plan.children().into_iter().all(is_trivial))
 }
 
 /// Rows to the caller, batch by batch, with a word of progress while there are none.
@@ -211,24 +225,50 @@ async fn deliver(
     }
 }
 
-/// The wire to the gateway.
+/// The wire to the gateway. What is said leaves at once, or with what is said before there is anything to wait for.
 pub(super) struct Line {
-    out: mpsc::Sender<Result<FlightData, Status>>,
+    out: mpsc::Sender<Vec<FlightData>>,
     words: Streaming<FlightData>,
+    held: Vec<FlightData>,
+    held_bytes: usize,
 }
 
 impl Line {
-    async fn say(&self, frame: &Frame) -> Result<(), Stop> {
+    fn new(out: mpsc::Sender<Vec<FlightData>>, words: Streaming<FlightData>) -> Self {
+        Self {
+            out,
+            words,
+            held: Vec::new(),
+            held_bytes: 0,
+        }
+    }
+
+    async fn say(&mut self, frame: &Frame) -> Result<(), Stop> {
         let text = serde_json::to_vec(frame).map_err(defect)?;
         self.send(FlightData::new().with_app_metadata(text)).await
     }
 
-    async fn send(&self, data: FlightData) -> Result<(), Stop> {
-        self.out.send(Ok(data)).await.map_err(|_| Stop::NobodyListens)
+    async fn send(&mut self, data: FlightData) -> Result<(), Stop> {
+        self.held_bytes += data.data_header.len() + data.app_metadata.len() + data.data_body.len();
+        self.held.push(data);
+        match self.held_bytes < BURST_BYTES {
+            true => Ok(()),
+            false => self.flush().await,
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Stop> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        self.held_bytes = 0;
+        let burst = std::mem::take(&mut self.held);
+        self.out.send(burst).await.map_err(|_| Stop::NobodyListens)
     }
 
     /// The gateway has accepted the price. Anything else is a goodbye.
     async fn word_to_go(&mut self) -> Result<(), Stop> {
+        self.flush().await?;
         match self.words.message().await {
             Ok(Some(word)) if word.app_metadata == "go" => Ok(()),
             _ => Err(Stop::NobodyListens),
@@ -237,13 +277,17 @@ impl Line {
 
     /// Waits for `work`, saying now and then that it goes on.
     async fn while_working<T>(
-        &self,
+        &mut self,
         meter: &Meter,
         plan: &Arc<dyn ExecutionPlan>,
         work: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let mut work = std::pin::pin!(work);
+        if let Poll::Ready(done) = futures::poll!(work.as_mut()) {
+            return done;
+        }
         loop {
+            self.flush().await?;
             match tokio::time::timeout(PROGRESS_EVERY, work.as_mut()).await {
                 Ok(done) => return done,
                 Err(_) => {

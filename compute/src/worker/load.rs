@@ -3,6 +3,7 @@
 //! Columns are matched by name when the file has names, by place when it has none. A column that the table lacks is an
 //! error; a column that the file lacks is NULL.
 
+mod arrow;
 mod bytes;
 mod csv;
 mod faults;
@@ -100,7 +101,10 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<LogicalPla
             let reader = ParquetFormat::default().with_coerce_int96(Some("us".to_owned()));
             read_by_engine(state, staged, format, Arc::new(reader)).await?
         }
-        LoadFormat::Arrow => read_by_engine(state, staged, format, Arc::new(ArrowFormat)).await?,
+        LoadFormat::Arrow => {
+            arrow::check(&staged, bytes).await?;
+            read_by_engine(state, staged, format, Arc::new(ArrowFormat)).await?
+        }
     };
 
     let scan = LogicalPlanBuilder::scan("upload", provider_as_source(table), None)?;

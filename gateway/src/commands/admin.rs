@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use wasmhouse_storage::BoxError;
+use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::ids::ProjectId;
 use wasmhouse_storage::ledger::Ledger;
 
@@ -55,27 +56,36 @@ struct House {
 }
 
 impl House {
-    fn config(&self) -> Result<Config, BoxError> {
+    /// The catalog of a house that is there. A mistake in its address must not build another one.
+    async fn catalog(&self) -> Result<Catalog, BoxError> {
         let mut config = Config::read(self.config.as_deref())?;
         if let Some(data) = &self.data {
             config.data.clone_from(data);
         }
-        Ok(config)
+        if let Some(file) = config.catalog_file().filter(|file| !file.exists()) {
+            return Err(format!(
+                "there is no warehouse here: {} does not exist; give the --data or --config of the server, which makes its \
+                 catalog when it starts",
+                file.display()
+            )
+            .into());
+        }
+        Ok(open_catalog(&config).await?)
     }
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     match args.command {
         Command::CreateProject { name, house } => {
-            let projects = Projects::new(open_catalog(&house.config()?).await?);
+            let projects = Projects::new(house.catalog().await?);
             println!("{}", projects.create(&name).await?);
         }
         Command::CreateKey { project, name, house } => {
-            let projects = Projects::new(open_catalog(&house.config()?).await?);
+            let projects = Projects::new(house.catalog().await?);
             println!("{}", projects.create_key(&project, &name).await?);
         }
         Command::VerifyLedger { project, house } => {
-            let ledger = Ledger::new(&open_catalog(&house.config()?).await?);
+            let ledger = Ledger::new(&house.catalog().await?);
             let lines = ledger.verify(&project).await?;
             println!("the ledger of {project} holds: {lines} lines, each with the hash of the one before it");
         }

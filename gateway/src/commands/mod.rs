@@ -30,6 +30,17 @@ fn start_log(config: &LogConfig) -> Result<(), BoxError> {
         LogFormat::Text => log.try_init()?,
         LogFormat::Json => log.json().flatten_event(true).try_init()?,
     }
+    // A panic is a line of the log like any other, for whoever reads it by program.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace = matches!(backtrace.status(), std::backtrace::BacktraceStatus::Captured).then_some(backtrace);
+        let message = panic.payload_as_str().unwrap_or("without a message");
+        tracing::error!(
+            backtrace = backtrace.as_ref().map(tracing::field::display),
+            "panic at {place}: {message}"
+        );
+    }));
     Ok(())
 }
 

@@ -148,9 +148,10 @@ pub(super) async fn create_table(
     Body(new): Body<NewTable>,
 ) -> Result<(StatusCode, Json<TableBody>), ApiError> {
     let name = table_name(&dataset, &new.name)?;
-    let statement = queries.parse(&create_statement(&name, &new))?;
+    let options = Options::default();
+    let statement = queries.parse(&create_statement(&name, &new), &options.settings)?;
     queries
-        .run(&caller, statement, Options::default())
+        .run(&caller, statement, options)
         .await
         .and_then(|ended| queries.results(&ended.record).map(drop))?;
     let described = tables.describe(&caller, &name).await?;

@@ -73,6 +73,7 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
     });
     let lease = lease(house, task).await?;
     if flight.record.state == QueryState::Pending {
+        flight.put_on_record(house).await?;
         house.records.start(&task.query).await?;
     }
     flight.live.tell(|now| now.phase = "planning");

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use futures::FutureExt;
 use metrics::gauge;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use tokio::sync::OnceCell;
 use tracing::debug;
 use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, Planned, Task};
@@ -34,9 +36,14 @@ use super::{DryRun, House, Options, Queries, Work, slice};
 use crate::access::Caller;
 use crate::error::{Error, Result};
 
+/// How long a query that may be recorded with its end runs without a record.
+const RECORD_AFTER: Duration = Duration::from_millis(50);
+
 /// A query on its way.
 pub(super) struct Flight {
     pub(super) record: QueryRecord,
+    /// Set once the record is written.
+    on_record: OnceCell<()>,
     pub(super) work: Work,
     pub(super) options: Options,
     pub(super) live: Arc<Live>,
@@ -88,7 +95,7 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     let house = &queries.0;
     gauge!("wasmhouse_queries_running").increment(1.0);
 
-    let landed = AssertUnwindSafe(within_limits(house, &flight)).catch_unwind().await;
+    let landed = AssertUnwindSafe(run_on_record(house, &flight)).catch_unwind().await;
     let landed = landed.unwrap_or_else(|_| Err(Error::Internal("a panic while the query ran".into())));
     let record = settle(house, &flight, landed).await;
     if let Work::Load(load) = &flight.work {
@@ -105,6 +112,25 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
 async fn unstage(house: &House, staged: &str) {
     if let Err(error) = house.bucket.store().delete(&Path::from(staged)).await {
         debug!("an upload was not removed: {error}");
+    }
+}
+
+/// Runs a query that is recorded before anybody but its caller can want to know of it.
+async fn run_on_record(house: &House, flight: &Flight) -> Result<Landed> {
+    let mut run = pin!(within_limits(house, flight));
+    // The run goes on meanwhile: it may be the one who writes the record, or hold what the writer waits for.
+    let recorded = async {
+        if !flight.is_recorded() {
+            tokio::time::sleep(RECORD_AFTER).await;
+        }
+        flight.put_on_record(house).await
+    };
+    tokio::select! {
+        landed = &mut run => landed,
+        recorded = recorded => {
+            recorded?;
+            run.await
+        }
     }
 }
 
@@ -240,6 +266,7 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
             must_differ(&planned.schema)?;
             let view = View {
                 sql: query.clone(),
+                dialect: statement.dialect.to_string(),
                 default_dataset: options.dataset.clone(),
                 columns: planned.schema,
                 depends,
@@ -317,6 +344,37 @@ async fn own_reads(
 }
 
 impl Flight {
+    /// A query whose record is written.
+    pub(super) fn recorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>) -> Self {
+        Self {
+            on_record: OnceCell::new_with(Some(())),
+            ..Self::unrecorded(record, work, options, live)
+        }
+    }
+
+    /// A query whose record is a draft.
+    pub(super) fn unrecorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>) -> Self {
+        Self {
+            record,
+            on_record: OnceCell::new(),
+            work,
+            options,
+            live,
+        }
+    }
+
+    pub(super) fn is_recorded(&self) -> bool {
+        self.on_record.initialized()
+    }
+
+    /// Writes the record unless it is written.
+    pub(super) async fn put_on_record(&self, house: &House) -> Result<()> {
+        self.on_record
+            .get_or_try_init(async || house.records.write(&self.record).await)
+            .await?;
+        Ok(())
+    }
+
     pub(super) fn task(&self, slice: slice::Slice, action: Action) -> Task {
         task(
             &self.record.id,

@@ -169,8 +169,14 @@ async fn end_record(house: &House, flight: &Flight, end: &End) -> Result<QueryRe
     let id = &flight.record.id;
     let mut again_after = END_AGAIN_AFTER.iter();
     loop {
-        match house.records.end(id, end.clone()).await {
-            Ok(Settled::Billed(_) | Settled::Free) => return Ok(ended_record(house, flight, end)),
+        let ended = match flight.is_recorded() {
+            true => house.records.end(id, end.clone()).await,
+            false => house.records.create_ended(&flight.record, end.clone()).await,
+        };
+        match ended {
+            Ok(Settled::Billed(_) | Settled::Free) => {
+                return Ok(flight.record.clone().ended(end, house.clock.now()));
+            }
             // An end whose answer was lost, or somebody else's: the record knows.
             Ok(Settled::Already(_)) => {
                 let record = house.records.get(&flight.record.project, id).await?;
@@ -188,24 +194,19 @@ async fn end_record(house: &House, flight: &Flight, end: &End) -> Result<QueryRe
     }
 }
 
-fn ended_record(house: &House, flight: &Flight, end: &End) -> QueryRecord {
-    QueryRecord {
-        state: end.state,
-        ended_at: Some(house.clock.now()),
-        usage: end.usage,
-        error: end.error.clone(),
-        results: end.results.clone(),
-        ..flight.record.clone()
-    }
-}
-
-/// What can be said of a query whose record stays live. Nobody renews its lease any more, so upkeep ends it.
+/// What can be said of a query whose end could not be recorded. If it has a record, that stays live; nobody renews its lease
+/// any more, so upkeep ends it.
 fn unsettled(flight: &Flight) -> QueryRecord {
+    let message = match flight.is_recorded() {
+        true => {
+            "storage did not answer at the end of the query; ask for it again in a minute to learn how it ended, before you \
+             send it again"
+        }
+        false => "storage did not answer at the end of the query, so nothing was recorded; send it again",
+    };
     let error = QueryError {
         code: "unavailable".to_owned(),
-        message: "storage did not answer at the end of the query; ask for it again in a minute to learn how it ended, before \
-                  you send it again"
-            .to_owned(),
+        message: message.to_owned(),
         line: None,
         column: None,
     };

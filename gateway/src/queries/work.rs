@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use wasmhouse_compute::params::Params;
-use wasmhouse_compute::sql::Statement;
+use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{ExportFormat, LoadFormat};
 use wasmhouse_storage::ids::{DatasetName, QueryId, TableName};
 
@@ -124,6 +124,12 @@ impl Work {
         };
         let text = serde_json::to_vec(&asked).expect("every key is a text");
         blake3::hash(&text).to_hex().to_string()
+    }
+
+    /// Whether nothing is there to be found by others until it has ended: it only reads, and has no request id.
+    pub(super) fn leaves_no_trace(&self, options: &Options) -> bool {
+        let reads = matches!(self, Work::Statement(statement) if matches!(statement.kind, Kind::Query | Kind::Explain));
+        reads && options.request_id.is_none()
     }
 
     /// The text in its record.

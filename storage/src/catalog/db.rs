@@ -9,6 +9,7 @@
 //! - Whoever changes the names of a dataset first takes its lock with [`names::lock_dataset`]; whoever ends a query
 //!   takes, in this order, the query, the dataset, the table and the head of the ledger. So nobody waits in a circle.
 
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,12 +17,15 @@ use serde::de::DeserializeOwned;
 use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, Executor, Row, SqlSafeStr};
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection as _, Executor, Row, SqlSafeStr};
+
+use self::file::{File, Turn};
 
 use crate::clock::{Clock, Timestamp};
 use crate::ids::ProjectId;
 use crate::{BoxError, Error, Result};
 
+mod file;
 pub(crate) mod ledger;
 pub(crate) mod names;
 pub(crate) mod queries;
@@ -50,32 +54,38 @@ const SQLITE_SETTINGS: &str = "pragma busy_timeout = 10000; \
 const SHARED: &str = include_str!("../../migrations/1_names_queries_ledger.sql");
 const APPEND_ONLY_ON_SQLITE: &str = include_str!("../../migrations/2_append_only_ledger.sqlite.sql");
 const APPEND_ONLY_ON_POSTGRES: &str = include_str!("../../migrations/2_append_only_ledger.postgres.sql");
-
-pub(crate) type Transaction = sqlx::Transaction<'static, Any>;
-
-/// Which of the two this is; asked only where they differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Backend {
-    Sqlite,
-    Postgres,
-}
+const DIALECT_OF_VIEWS: &str = include_str!("../../migrations/3_dialect_of_views.sql");
 
 /// An open database, and the clock that dates what is written to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
     backend: Backend,
-    writers: AnyPool,
-    readers: AnyPool,
     clock: Clock,
 }
+
+/// Which of the two this is, and its connections.
+#[derive(Clone, Debug)]
+enum Backend {
+    Sqlite { writer: File, readers: File },
+    Postgres(AnyPool),
+}
+
+/// A connection of either database, for as long as it is held; to PostgreSQL it is a `P`.
+pub(crate) enum Held<P = PoolConnection<Any>> {
+    Sqlite(Turn),
+    Postgres(P),
+}
+
+/// Statements that are written together or not at all: not, unless they are committed.
+pub(crate) type Transaction = Held<sqlx::Transaction<'static, Any>>;
 
 impl Db {
     /// Opens the database at `url`, creates the file if it is SQLite's, and brings the tables up to date.
     pub(crate) async fn open(url: &str, clock: Clock) -> Result<Self> {
         sqlx::any::install_default_drivers();
         let backend = match url.split_once(':') {
-            Some(("sqlite", _)) => Backend::Sqlite,
-            Some(("postgres" | "postgresql", _)) => Backend::Postgres,
+            Some(("sqlite", _)) => Self::open_sqlite(url).await?,
+            Some(("postgres" | "postgresql", _)) => Self::open_postgres(url).await?,
             // The URL may hold a password, so the message does not hold the URL.
             _ => {
                 return Err(Error::Invalid(
@@ -83,15 +93,10 @@ impl Db {
                 ));
             }
         };
-        let db = match backend {
-            Backend::Sqlite => Self::open_sqlite(url, clock).await?,
-            Backend::Postgres => Self::open_postgres(url, clock).await?,
-        };
-        db.migrate().await?;
-        Ok(db)
+        Ok(Self { backend, clock })
     }
 
-    async fn open_sqlite(url: &str, clock: Clock) -> Result<Self> {
+    async fn open_sqlite(url: &str) -> Result<Backend> {
         if url.contains(":memory:") || url.contains("mode=memory") {
             return Err(Error::Invalid(
                 "a catalog must survive a restart, so it cannot be in memory".to_owned(),
@@ -103,84 +108,68 @@ impl Db {
             (false, false) => format!("{url}?mode=rwc"),
         };
         let options = url.parse::<AnyConnectOptions>()?;
-        let pool = |connections| {
-            AnyPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(PATIENCE)
-                // A file does not go away like a server does.
-                .test_before_acquire(false)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .after_connect(|connection, _| {
-                    Box::pin(async move { connection.execute(SQLITE_SETTINGS).await.map(drop) })
-                })
-        };
-        // The writer comes first: it creates the file and makes it a WAL database.
-        let writers = pool(1).connect_with(options.clone()).await?;
-        let readers = pool(SQLITE_READERS).connect_with(options).await?;
-        Ok(Self {
-            backend: Backend::Sqlite,
-            writers,
-            readers,
-            clock,
+        // The first connection creates the file and makes it a WAL database.
+        let mut first = options.connect().await?;
+        first.execute(SQLITE_SETTINGS).await?;
+        // The migrator knows no lock for SQLite, so two processes that open a new file are kept apart by ours.
+        let mut tx = first.begin_with("begin immediate").await?;
+        migrator(APPEND_ONLY_ON_SQLITE)
+            .run(&mut *tx)
+            .await
+            .map_err(not_migrated)?;
+        tx.commit().await?;
+        first.close().await?;
+
+        let file = |most| File::new(options.clone(), SQLITE_SETTINGS, most, PATIENCE);
+        Ok(Backend::Sqlite {
+            writer: file(1),
+            readers: file(SQLITE_READERS),
         })
     }
 
-    async fn open_postgres(url: &str, clock: Clock) -> Result<Self> {
+    async fn open_postgres(url: &str) -> Result<Backend> {
         let options = url.parse::<AnyConnectOptions>()?;
         let pool = AnyPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await?;
-        Ok(Self {
-            backend: Backend::Postgres,
-            writers: pool.clone(),
-            readers: pool,
-            clock,
-        })
-    }
-
-    async fn migrate(&self) -> Result<()> {
-        let append_only = match self.backend {
-            Backend::Sqlite => APPEND_ONLY_ON_SQLITE,
-            Backend::Postgres => APPEND_ONLY_ON_POSTGRES,
-        };
-        let mut migrator = Migrator::with_migrations(vec![
-            migration(1, "names, queries, ledger", SHARED),
-            migration(2, "append-only ledger", append_only),
-        ]);
-        // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
-        migrator.set_ignore_missing(true);
-        match self.backend {
-            // The migrator knows no lock for SQLite, so two processes that open a new file are kept apart by ours.
-            Backend::Sqlite => {
-                let mut tx = self.begin().await?;
-                migrator.run(&mut tx).await.map_err(not_migrated)?;
-                tx.commit().await?;
-            }
-            Backend::Postgres => migrator.run(&self.writers).await.map_err(not_migrated)?,
-        }
-        Ok(())
+        migrator(APPEND_ONLY_ON_POSTGRES)
+            .run(&pool)
+            .await
+            .map_err(not_migrated)?;
+        Ok(Backend::Postgres(pool))
     }
 
     /// Begins to write. Nothing is written unless the transaction is committed.
     pub(crate) async fn begin(&self) -> Result<Transaction> {
-        let begin = match self.backend {
-            Backend::Sqlite => "begin immediate",
+        match &self.backend {
+            Backend::Sqlite { writer, .. } => {
+                let mut turn = writer.turn().await?;
+                turn.begin().await?;
+                Ok(Held::Sqlite(turn))
+            }
             // Each statement sees what was committed before it: after waiting for a lock, one sees why one waited.
-            Backend::Postgres => "begin isolation level read committed",
-        };
-        Ok(self.writers.begin_with(begin).await?)
+            Backend::Postgres(pool) => {
+                let begun = pool.begin_with("begin isolation level read committed").await?;
+                Ok(Held::Postgres(begun))
+            }
+        }
     }
 
     /// A connection for one statement that writes, and is its own transaction.
-    pub(crate) async fn writer(&self) -> Result<PoolConnection<Any>> {
-        Ok(self.writers.acquire().await?)
+    pub(crate) async fn writer(&self) -> Result<Held> {
+        Ok(match &self.backend {
+            Backend::Sqlite { writer, .. } => Held::Sqlite(writer.turn().await?),
+            Backend::Postgres(pool) => Held::Postgres(pool.acquire().await?),
+        })
     }
 
     /// A connection to read with. One statement is one snapshot.
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<Any>> {
-        Ok(self.readers.acquire().await?)
+    pub(crate) async fn reader(&self) -> Result<Held> {
+        Ok(match &self.backend {
+            Backend::Sqlite { readers, .. } => Held::Sqlite(readers.turn().await?),
+            Backend::Postgres(pool) => Held::Postgres(pool.acquire().await?),
+        })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -189,9 +178,57 @@ impl Db {
 
     /// Waits for the connections in use and closes the database.
     pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        self.writers.close().await;
+        match &self.backend {
+            Backend::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Backend::Postgres(pool) => pool.close().await,
+        }
     }
+}
+
+impl Transaction {
+    /// Makes what was written last.
+    pub(crate) async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(mut turn) => turn.commit().await?,
+            Self::Postgres(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+impl<P: Deref<Target = AnyConnection>> Deref for Held<P> {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        match self {
+            Self::Sqlite(turn) => turn,
+            Self::Postgres(connection) => connection,
+        }
+    }
+}
+
+impl<P: DerefMut<Target = AnyConnection>> DerefMut for Held<P> {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        match self {
+            Self::Sqlite(turn) => turn,
+            Self::Postgres(connection) => connection,
+        }
+    }
+}
+
+/// The changes to bring a database up to date with.
+fn migrator(append_only: &'static str) -> Migrator {
+    let mut migrator = Migrator::with_migrations(vec![
+        migration(1, "names, queries, ledger", SHARED),
+        migration(2, "append-only ledger", append_only),
+        migration(3, "dialect of views", DIALECT_OF_VIEWS),
+    ]);
+    // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {

@@ -79,6 +79,8 @@ pub enum TableState {
 pub struct View {
     /// Its query.
     pub sql: String,
+    /// The SQL dialect that its query is written in.
+    pub dialect: String,
     /// The dataset that unqualified names in the query belong to.
     pub default_dataset: Option<DatasetName>,
     /// The Arrow schema of its rows as JSON, as it was when the view was made.
@@ -96,6 +98,8 @@ pub struct ViewRecord {
     pub name: TableName,
     /// Its query.
     pub sql: String,
+    /// The SQL dialect that its query is written in.
+    pub dialect: String,
     /// The dataset that unqualified names in the query belong to.
     pub default_dataset: Option<DatasetName>,
     /// The Arrow schema of its rows as JSON, as it was when the view was made.

@@ -13,6 +13,7 @@ fn name(text: &str) -> TableName {
 fn view(sql: &str) -> View {
     View {
         sql: sql.to_owned(),
+        dialect: "spark".to_owned(),
         default_dataset: Some("shop".parse().expect("a name")),
         columns: "[]".to_owned(),
         depends: vec![name("shop.sales")],
@@ -222,11 +223,13 @@ async fn a_view_can_be_replaced_and_dropped() {
 
         let View {
             sql,
+            dialect,
             default_dataset,
             columns,
             depends,
         } = view("select 2");
         assert_eq!(dropped.sql, sql);
+        assert_eq!(dropped.dialect, dialect);
         assert_eq!(dropped.default_dataset, default_dataset);
         assert_eq!(dropped.columns, columns);
         assert_eq!(dropped.depends, depends);

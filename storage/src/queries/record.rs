@@ -250,6 +250,21 @@ impl NewQuery {
     }
 }
 
+impl QueryRecord {
+    /// The record once the query has ended so.
+    #[must_use]
+    pub fn ended(self, end: &End, now: Timestamp) -> Self {
+        Self {
+            state: end.state,
+            ended_at: Some(now),
+            usage: end.usage,
+            error: end.error.clone(),
+            results: end.results.clone(),
+            ..self
+        }
+    }
+}
+
 impl Created {
     /// The record, new or not.
     pub fn record(&self) -> &QueryRecord {

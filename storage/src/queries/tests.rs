@@ -629,3 +629,88 @@ async fn a_query_whose_owner_was_heard_of_since_is_not_ended_as_lost() {
         world.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_query_that_is_recorded_with_its_end_is_like_any_other() {
+    for world in worlds().await {
+        for (last, lines_more) in [(done(Effect::None), 1), (unbilled(QueryState::Failed), 0)] {
+            let end = End {
+                results: Some("{}".to_owned()),
+                ..last
+            };
+            let early = world.running("select 1").await;
+            world.queries.end(&early.id, end.clone()).await.expect("an end");
+            let before = lines(&world).await;
+
+            world.clock.advance(Duration::from_millis(1));
+            let draft = world.queries.draft(world.new_query("select 1")).expect("a draft");
+            assert_eq!(
+                world.queries.get(&world.acme, &draft.id).await.expect("an answer"),
+                None,
+                "nobody knows of it"
+            );
+            let settled = world.queries.create_ended(&draft, end).await.expect("an end");
+
+            assert_eq!(lines(&world).await, before + lines_more);
+            assert_eq!(settled.line().is_some(), lines_more == 1);
+            let stored = async |id: &QueryId| {
+                let record = world.queries.get(&world.acme, id).await.expect("an answer");
+                record.expect("a record")
+            };
+            let (early, late) = (stored(&early.id).await, stored(&draft.id).await);
+            let same_times = |record: QueryRecord| QueryRecord {
+                id: draft.id.clone(),
+                created_at: draft.created_at,
+                started_at: draft.started_at,
+                ended_at: Some(draft.created_at),
+                lease_until: draft.lease_until,
+                ..record
+            };
+            assert_eq!(same_times(early), same_times(late));
+        }
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_draft_that_was_written_meanwhile_is_ended_once() {
+    for world in worlds().await {
+        let draft = world.queries.draft(world.new_query("select 1")).expect("a draft");
+        world.queries.write(&draft).await.expect("a record");
+
+        let first = world
+            .queries
+            .create_ended(&draft, done(Effect::None))
+            .await
+            .expect("an end");
+        let again = world
+            .queries
+            .create_ended(&draft, done(Effect::None))
+            .await
+            .expect("an answer");
+
+        assert!(first.line().is_some());
+        assert_eq!(again, Settled::Already(QueryState::Done));
+        assert_eq!(lines(&world).await, 1);
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_changes_the_catalog_has_a_record_before_it_ends() {
+    for world in worlds().await {
+        let draft = world
+            .queries
+            .draft(world.new_query("create schema x"))
+            .expect("a draft");
+        let effect = Effect::CreateDataset {
+            name: "x".parse().expect("a name"),
+        };
+
+        let refused = world.queries.create_ended(&draft, done(effect)).await;
+
+        assert!(matches!(refused, Err(Error::Internal(_))), "{refused:?}");
+        assert_eq!(lines(&world).await, 0);
+        world.close().await;
+    }
+}

@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::{CreateTable, Insert, Query, SetExpr, State
 
 use super::exactly;
 use crate::Error;
-use crate::session::with_microseconds;
+use crate::session::{statement, with_microseconds};
 use crate::task::Task;
 use crate::worker::head::Stop;
 
@@ -31,8 +31,7 @@ pub(in crate::worker) async fn take_places(
     planned: LogicalPlan,
     table: Option<SchemaRef>,
 ) -> Result<LogicalPlan, Stop> {
-    let dialect = state.config().options().sql_parser.dialect;
-    let Parsed::Statement(ast) = state.sql_to_statement(&task.sql, &dialect)? else {
+    let Parsed::Statement(ast) = statement(state, &task.sql)? else {
         return Ok(planned);
     };
     let (mut query, columns) = match (*ast, table) {

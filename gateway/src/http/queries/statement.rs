@@ -55,7 +55,7 @@ impl Statement {
     /// The statement as a use case takes it.
     pub(crate) fn read(self, queries: &Queries) -> Result<(sql::Statement, Options)> {
         check_tags(&self.labels, self.request_id.as_deref())?;
-        let parsed = queries.parse(&self.sql)?;
+        let parsed = queries.parse(&self.sql, &self.settings)?;
         let options = Options {
             dataset: self.dataset.as_deref().map(str::parse).transpose()?,
             params: self.params.unwrap_or_default(),

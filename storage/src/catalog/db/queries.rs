@@ -30,13 +30,14 @@ macro_rules! select_queries {
     };
 }
 
-/// False when the id, or the project's request id, is there already.
+/// Records a query as far as it is. False when the id, or the project's request id, is there already.
 pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Result<bool> {
     let insert = query(
         "insert into queries (
              id, project, request_id, statement, kind, labels, state, created_at, started_at, owner, lease_until,
-             attempts, usage, fingerprint
-         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict do nothing",
+             attempts, usage, fingerprint, ended_at, error, results, results_state
+         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+         on conflict do nothing",
     )
     .bind(record.id.to_string())
     .bind(record.project.as_str())
@@ -51,7 +52,11 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     .bind(record.lease_until.micros())
     .bind(i64::from(record.attempts))
     .bind(text(&record.usage)?)
-    .bind(record.fingerprint.as_str());
+    .bind(record.fingerprint.as_str())
+    .bind(record.ended_at.map(Timestamp::micros))
+    .bind(record.error.as_ref().map(text).transpose()?)
+    .bind(record.results.as_deref())
+    .bind(results_state(record.results.as_deref()));
     let inserted = changed(conn, insert)
         .await
         .map_err(|error| flag_missing_project(error, &record.project))?;
@@ -103,7 +108,7 @@ pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: 
     .bind(text(&end.usage)?)
     .bind(end.error.as_ref().map(text).transpose()?)
     .bind(end.results.as_deref())
-    .bind(if end.results.is_some() { "kept" } else { "none" })
+    .bind(results_state(end.results.as_deref()))
     .fetch_optional(conn)
     .await?;
     let ended = |row: &AnyRow| {
@@ -312,6 +317,11 @@ fn record_of(row: &AnyRow) -> Result<QueryRecord> {
         results_expired,
         target: json_if_any(row, "target")?,
     })
+}
+
+/// The word for results that may be there and have not expired.
+fn results_state(results: Option<&str>) -> &'static str {
+    if results.is_some() { "kept" } else { "none" }
 }
 
 fn text(value: &impl Serialize) -> Result<String> {

@@ -15,7 +15,7 @@ macro_rules! select_relations {
     ($which:literal) => {
         concat!(
             "select uid, project, dataset, name, kind, state, created_at, generation, location, version, table_schema, ",
-            "view_sql, view_default_dataset, view_columns, view_depends from relations where ",
+            "view_sql, view_dialect, view_default_dataset, view_columns, view_depends from relations where ",
             $which
         )
     };
@@ -100,8 +100,8 @@ pub(crate) async fn insert_view(
     let insert = query(
         "insert into relations (
              uid, project, dataset, name, kind, state, created_at, generation, location, version, table_schema,
-             view_sql, view_default_dataset, view_columns, view_depends
-         ) values ($1, $2, $3, $4, 'view', 'live', $5, 0, '', 0, '', $6, $7, $8, $9)",
+             view_sql, view_dialect, view_default_dataset, view_columns, view_depends
+         ) values ($1, $2, $3, $4, 'view', 'live', $5, 0, '', 0, '', $6, $7, $8, $9, $10)",
     )
     .bind(TableUid::new(now).to_string())
     .bind(project.as_str())
@@ -109,6 +109,7 @@ pub(crate) async fn insert_view(
     .bind(name.table())
     .bind(now.micros())
     .bind(view.sql.as_str())
+    .bind(view.dialect.as_str())
     .bind(view.default_dataset.as_ref().map(DatasetName::as_str))
     .bind(view.columns.as_str())
     .bind(serde_json::to_string(&view.depends).map_err(unreadable)?);
@@ -279,6 +280,7 @@ fn view_of(row: &AnyRow) -> Result<ViewRecord> {
         project: parsed(row, "project")?,
         name: name_of(row)?,
         sql: row.try_get("view_sql")?,
+        dialect: row.try_get("view_dialect")?,
         default_dataset: parsed_if_any(row, "view_default_dataset")?,
         columns: row.try_get("view_columns")?,
         depends: json(row, "view_depends")?,

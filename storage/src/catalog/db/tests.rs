@@ -77,7 +77,7 @@ impl World {
 
     /// Something that only a person with the database's password can do.
     pub(crate) async fn tamper(&self, sql: &'static str) -> Result<u64, sqlx::Error> {
-        let mut connection = self.catalog.db().writers.acquire().await?;
+        let mut connection = self.catalog.db().writer().await.expect("a connection");
         Ok(connection.execute(sql).await?.rows_affected())
     }
 
@@ -241,4 +241,27 @@ async fn a_password_in_the_url_stays_out_of_the_message() {
         .expect_err("no such database");
 
     assert!(!refused.to_string().contains("secret"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_catalog_on_postgresql_is_reached_over_tls() {
+    let Ok(server) = std::env::var(POSTGRES) else { return };
+    let separator = if server.contains('?') { '&' } else { '?' };
+    let url = format!("{server}{separator}sslmode=require");
+
+    let pool = AnyPoolOptions::new();
+    sqlx::any::install_default_drivers();
+    let mut connection = pool
+        .connect(&url)
+        .await
+        .expect("the server knows TLS")
+        .acquire()
+        .await
+        .expect("a connection");
+    let row = sqlx::query("select cast(ssl as int) from pg_stat_ssl where pid = pg_backend_pid()")
+        .fetch_one(&mut *connection)
+        .await
+        .expect("a row");
+
+    assert_eq!(row.get::<i32, _>(0), 1);
 }
