@@ -28,7 +28,12 @@ async fn a_statement_is_read_in_the_dialect_that_it_asks_for() {
         ),
         ("mysql", "select `a` from (select 1 as `a`) t limit 0, 1", json!([[1]])),
         ("postgresql", "select 'a' || E'\\n' as x", json!([["a\n"]])),
-        ("generic", "select 1", json!([[1]])),
+        ("duckdb", "from (values (1, 2)) as t(a, b)", json!([[1, 2]])),
+        (
+            "generic",
+            "from (values (1, 2), (3, 4)) as t(a, b) where a = 3",
+            json!([[3, 4]]),
+        ),
     ] {
         let rows = ask(&warehouse, dialect, sql).await;
         assert_eq!(rows.expect(sql), answer, "{dialect}: {sql}");

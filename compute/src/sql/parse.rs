@@ -69,8 +69,11 @@ pub(crate) fn read(text: &str, dialect: Dialect, limits: &Limits) -> Result<Pars
     }
     let mut statements = parsed.map_err(|error| blame::sql_error(&error).or_at_end_of(text))?;
     match (statements.pop_front(), statements.len()) {
-        (Some(parsed), 0) => {
-            check_unread(&parsed)?;
+        (Some(mut parsed), 0) => {
+            if let Some(ast) = statement_of(&mut parsed) {
+                unread::write_out(ast);
+                unread::check(ast)?;
+            }
             Ok(parsed)
         }
         (None, _) => Err(SqlError::new(Code::InvalidSql, "the statement is empty")),
@@ -81,11 +84,12 @@ pub(crate) fn read(text: &str, dialect: Dialect, limits: &Limits) -> Result<Pars
     }
 }
 
-fn check_unread(parsed: &Parsed) -> Result<(), SqlError> {
+/// The statement itself, also inside of `explain`.
+fn statement_of(parsed: &mut Parsed) -> Option<&mut Ast> {
     match parsed {
-        Parsed::Explain(explain) => check_unread(&explain.statement),
-        Parsed::Statement(ast) => unread::check(ast),
-        _ => Ok(()),
+        Parsed::Explain(explain) => statement_of(&mut explain.statement),
+        Parsed::Statement(ast) => Some(ast),
+        _ => None,
     }
 }
 

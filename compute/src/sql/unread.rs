@@ -1,13 +1,33 @@
 //! What the parser reads and the planner passes over. An answer without it would be wrong and would not say so.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Query, Select, SelectModifiers, Spanned, Statement, TableFactor, Visit, Visitor,
+    Query, Select, SelectFlavor, SelectItem, SelectModifiers, Spanned, Statement, TableFactor, Visit, VisitMut,
+    Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::{Code, SqlError};
+
+/// Writes out what is left out and would be passed over: `from t` alone means `select * from t`.
+pub(super) fn write_out(statement: &mut Statement) {
+    let ControlFlow::Continue(()) = statement.visit(&mut LeftOut);
+}
+
+struct LeftOut;
+
+impl VisitorMut for LeftOut {
+    type Break = Infallible;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        if select.flavor == SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
+            select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+        }
+        ControlFlow::Continue(())
+    }
+}
 
 /// Refuses the statement if a part of it would be passed over.
 pub(super) fn check(statement: &Statement) -> Result<(), SqlError> {
