@@ -80,7 +80,7 @@ enum Begun {
     /// It has a record, or a draft of one, and is to be driven.
     New(Box<Flight>),
     /// The same request was accepted earlier.
-    Known(Accepted),
+    Known(Box<Accepted>),
 }
 
 /// What a query would do.
@@ -189,7 +189,7 @@ impl Queries {
                     flight::drive(queries, *flight).await;
                 }
                 Ok(Begun::Known(known)) => {
-                    let _ = accepted.send(Ok(known));
+                    let _ = accepted.send(Ok(*known));
                 }
                 Err(error) => {
                     let _ = accepted.send(Err(error));
@@ -234,7 +234,8 @@ impl Queries {
             Ok(Created::Existing(record)) => {
                 house.live.leave(&id);
                 // It may have ended since it was found.
-                self.of_project(&project, &record.id).await.map(Begun::Known)
+                let known = self.of_project(&project, &record.id).await?;
+                Ok(Begun::Known(Box::new(known)))
             }
             Err(error) => {
                 house.live.leave(&id);

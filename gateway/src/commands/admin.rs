@@ -70,7 +70,7 @@ impl House {
             )
             .into());
         }
-        Ok(open_catalog(&config).await?)
+        open_catalog(&config).await
     }
 }
 
