@@ -521,3 +521,18 @@ async fn dml_that_is_not_there_yet_says_so() {
     }
     assert_eq!(warehouse.sql("select sum(pieces) from shop.sales").await, json!([[9]]));
 }
+
+#[tokio::test]
+async fn a_view_is_made_if_it_is_not_there() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema s").await;
+
+    for (sql, a) in [
+        ("create view if not exists s.v as select 1 as a", 1),
+        ("create view if not exists s.v (a) as select 2", 1),
+        ("create or replace view s.v (a) as select 3 -- three", 3),
+    ] {
+        warehouse.sql(sql).await;
+        assert_eq!(warehouse.sql("select a from s.v").await, json!([[a]]), "{sql}");
+    }
+}

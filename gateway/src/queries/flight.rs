@@ -262,7 +262,12 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
                 return Err(SqlError::new(Code::InvalidSql, message).into());
             }
             let depends = own_reads(house, project, options, statement).await?;
-            let planned = plan_only(house, flight.task(slice, Action::Return)).await?;
+            let mut task = flight.task(slice, Action::Return);
+            if *if_not_exists {
+                // It was decided above, and the planner does not know it.
+                task.sql.clone_from(query);
+            }
+            let planned = plan_only(house, task).await?;
             must_differ(&planned.schema)?;
             let view = View {
                 sql: query.clone(),
