@@ -63,7 +63,7 @@ pub async fn attach(
             Relation::Table(table) => tables
                 .snapshot(&table.location, table.version)
                 .await?
-                .provider(scans.clone()),
+                .provider(&table.keys()?, scans.clone()),
             Relation::View(view) => Arc::new(expand(engine, state, view).await?),
         };
         register(&catalog, relation.name(), provider)?;

@@ -1,6 +1,7 @@
 //! The one builder of the engine's session for one query, the same on every worker.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::ViewRecord;
 use wasmhouse_storage::ids::{DatasetName, ProjectId};
+use wasmhouse_storage::tables::Keys;
 
 use crate::sql::{Limits, blame, dialect, parse};
 use crate::{Code, SqlError};
@@ -194,7 +196,7 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
     ];
     // Planning cost and file formats are the house's to decide. How the text is read was decided before, by the gateway, and
     // the worker must not understand it otherwise.
-    const CLOSED: [&str; 8] = [
+    const CLOSED: [&str; 7] = [
         "datafusion.sql_parser.recursion_limit",
         "datafusion.sql_parser.enable_ident_normalization",
         "datafusion.execution.parquet.",
@@ -202,14 +204,22 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
         "datafusion.execution.planning_concurrency",
         "datafusion.execution.spill_compression",
         "datafusion.execution.sort_spill_reservation_bytes",
-        "datafusion.optimizer.max_passes",
     ];
-    // The engine takes 0 for "as many as there are".
-    const COUNTED: [&str; 2] = [
-        "datafusion.execution.target_partitions",
-        "datafusion.execution.batch_size",
+    // Of the formats, what a scan leaves out and when; never what it makes of a file.
+    const SCANS: [&str; 6] = [
+        "datafusion.execution.parquet.bloom_filter_on_read",
+        "datafusion.execution.parquet.enable_page_index",
+        "datafusion.execution.parquet.force_filter_selections",
+        "datafusion.execution.parquet.pruning",
+        "datafusion.execution.parquet.pushdown_filters",
+        "datafusion.execution.parquet.reorder_filters",
     ];
-    const COUNT_MAX: usize = 65_536;
+    // The engine takes 0 partitions for "as many as there are".
+    const COUNTED: [(&str, RangeInclusive<usize>); 3] = [
+        ("datafusion.execution.target_partitions", 1..=65_536),
+        ("datafusion.execution.batch_size", 1..=65_536),
+        ("datafusion.optimizer.max_passes", 0..=16),
+    ];
     let settings_known: BTreeSet<String> = match settings.is_empty() {
         true => BTreeSet::new(),
         false => options.entries().into_iter().map(|entry| entry.key).collect(),
@@ -220,8 +230,9 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
         if name == dialect::SETTING {
             continue;
         }
-        let known = OPEN.iter().any(|prefix| name.starts_with(prefix));
-        if !known || CLOSED.iter().any(|prefix| name.starts_with(prefix)) {
+        let is_open = OPEN.iter().any(|prefix| name.starts_with(prefix));
+        let is_closed = CLOSED.iter().any(|prefix| name.starts_with(prefix)) && !SCANS.contains(&name.as_str());
+        if !is_open || is_closed {
             return Err(SqlError::new(
                 Code::NotAllowed,
                 format!("the setting {name} cannot be changed by a query"),
@@ -233,16 +244,16 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
                 format!("there is no setting {name}; `select name from information_schema.df_settings` lists them");
             return Err(SqlError::new(Code::InvalidSql, message));
         }
-        if COUNTED.contains(&name.as_str()) {
-            let count = value.parse::<usize>();
-            if count.is_ok_and(|count| !(1..=COUNT_MAX).contains(&count)) {
-                return Err(SqlError::new(
-                    Code::NotAllowed,
-                    format!(
-                        "the setting {name} cannot be changed by a query to {value}; it may be from 1 to {COUNT_MAX}"
-                    ),
-                ));
-            }
+        let bounds = COUNTED.iter().find(|(counted, _)| *counted == name);
+        if let Some((_, bounds)) = bounds
+            && value.parse().is_ok_and(|count| !bounds.contains(&count))
+        {
+            let message = format!(
+                "the setting {name} cannot be changed by a query to {value}; it may be from {} to {}",
+                bounds.start(),
+                bounds.end()
+            );
+            return Err(SqlError::new(Code::NotAllowed, message));
         }
         options.set(&name, value).map_err(|_| {
             let message = format!("the setting {name} cannot be {value:?}; `show {name}` tells a value that it can be");
@@ -262,7 +273,7 @@ pub(crate) fn statement(state: &SessionState, sql: &str) -> Result<Statement, Sq
     parse::read(sql, state.config().options().sql_parser.dialect, &Limits::default())
 }
 
-/// Columns written as SQL declares them: `id bigint not null, name varchar`.
+/// Columns written as SQL declares them: `id bigint not null, name varchar`, and the keys among them.
 pub(crate) async fn declared_columns(state: &SessionState, text: &str) -> Result<SchemaRef, SqlError> {
     let unreadable = |error: DataFusionError| {
         let why = blame::sql_error(&error).message;
@@ -276,7 +287,8 @@ pub(crate) async fn declared_columns(state: &SessionState, text: &str) -> Result
         .map_err(unreadable)?;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
-            Ok(with_microseconds(create.input.schema().as_arrow()))
+            let columns = with_microseconds(create.input.schema().as_arrow());
+            Ok(Keys::of_constraints(&create.constraints, &columns).kept_with(columns))
         }
         _ => Err(SqlError::new(
             Code::InvalidSql,

@@ -18,7 +18,6 @@ use crate::tables::Tables;
 use crate::upkeep::Upkeep;
 
 /// Everything the gateway can do.
-#[derive(Clone)]
 pub(crate) struct App {
     /// Statements, loads and exports.
     pub(crate) queries: Queries,
@@ -85,7 +84,7 @@ impl App {
     }
 
     /// Closes what was opened.
-    pub(crate) async fn close(self) {
+    pub(crate) async fn close(&self) {
         self.pool.end_idle();
         self.catalog.close().await;
     }

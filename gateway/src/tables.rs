@@ -8,7 +8,7 @@ use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Catalog, Dataset, Relation, RelationKind};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ids::{DatasetName, TableName};
-use wasmhouse_storage::tables::{CommitLine, TableSnapshot, Tables as DeltaTables};
+use wasmhouse_storage::tables::{CommitLine, Keys, TableSnapshot, Tables as DeltaTables};
 
 use crate::access::Caller;
 use crate::error::{Error, Result};
@@ -57,6 +57,8 @@ pub(crate) struct Contents {
     pub(crate) snapshot: Arc<TableSnapshot>,
     /// What an engine that reads Delta Lake opens.
     pub(crate) location: String,
+    /// What was promised of its rows.
+    pub(crate) keys: Keys,
 }
 
 impl Tables {
@@ -132,13 +134,18 @@ impl Tables {
             Relation::Table(table) => {
                 let snapshot = self.delta.snapshot(&table.location, table.version).await?;
                 let location = self.bucket.public_url(&table.location.path());
+                let keys = table.keys()?;
                 Described {
                     name: table.name,
                     kind,
                     schema: snapshot.schema().as_ref().clone(),
                     created_at: table.created_at,
                     sql: None,
-                    contents: Some(Contents { snapshot, location }),
+                    contents: Some(Contents {
+                        snapshot,
+                        location,
+                        keys,
+                    }),
                 }
             }
             Relation::View(view) => Described {

@@ -187,42 +187,48 @@ pub(crate) struct StoredLine {
 pub(crate) async fn append(tx: &mut Transaction, charge: Charge) -> Result<LedgerLine> {
     // Nobody else adds a line to this ledger until we are through.
     let head = db::ledger::advance_head(tx, &charge.project).await?;
-
-    let Charge {
-        project,
-        query,
-        at,
-        kind,
-        outcome,
-        labels,
-        usage,
-    } = charge;
-    let entry = Entry {
-        project,
-        seq: head.seq,
-        query,
-        at,
-        kind,
-        outcome,
-        labels,
-        usage,
-    };
-    let text = serde_json::to_string(&entry).map_err(db::unreadable)?;
-    let stored = StoredLine {
-        project: entry.project,
-        seq: head.seq,
-        query: entry.query,
-        hash: chained(&head.hash, &text),
-        entry: text,
-        prev_hash: head.hash,
-    };
+    let stored = charge.line(head.seq, &head.hash)?;
     db::ledger::insert(tx, &stored).await?;
     db::ledger::set_head_hash(tx, &stored.project, &stored.hash).await?;
     stored.read()
 }
 
+impl Charge {
+    /// Its line with the number `seq`, behind the line that has the hash `prev_hash`.
+    pub(crate) fn line(self, seq: i64, prev_hash: &[u8; 32]) -> Result<StoredLine> {
+        let Self {
+            project,
+            query,
+            at,
+            kind,
+            outcome,
+            labels,
+            usage,
+        } = self;
+        let entry = Entry {
+            project,
+            seq,
+            query,
+            at,
+            kind,
+            outcome,
+            labels,
+            usage,
+        };
+        let text = serde_json::to_string(&entry).map_err(db::unreadable)?;
+        Ok(StoredLine {
+            project: entry.project,
+            seq,
+            query: entry.query,
+            hash: chained(prev_hash, &text),
+            entry: text,
+            prev_hash: *prev_hash,
+        })
+    }
+}
+
 impl StoredLine {
-    fn read(self) -> Result<LedgerLine> {
+    pub(crate) fn read(self) -> Result<LedgerLine> {
         let Entry {
             project,
             seq,

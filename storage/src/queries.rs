@@ -12,11 +12,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use moka::future::Cache;
+
 use crate::catalog::db::{self, Db};
 use crate::catalog::{self, Catalog, Effect};
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId};
-use crate::ledger;
+use crate::ledger::{self, LedgerLine};
 use crate::{Error, Result};
 
 mod record;
@@ -34,10 +36,15 @@ const RENEWED_AT_ONCE: usize = 500;
 /// How many results are forgotten at a time.
 const EXPIRED_AT_ONCE: u32 = 1_000;
 
+/// How many projects' ledgers are remembered by their last lines.
+const HEADS_REMEMBERED: u64 = 10_000;
+
 /// The records of all queries. A clone sees the same.
 #[derive(Clone, Debug)]
 pub struct Queries {
     db: Db,
+    /// The number and the hash of the last line that was written here to a project's ledger. There may be later ones.
+    heads: Cache<ProjectId, (i64, [u8; 32])>,
 }
 
 impl Queries {
@@ -45,6 +52,7 @@ impl Queries {
     pub fn new(catalog: &Catalog) -> Self {
         Self {
             db: catalog.db().clone(),
+            heads: Cache::new(HEADS_REMEMBERED),
         }
     }
 
@@ -150,7 +158,7 @@ impl Queries {
             return state.map(Settled::Already).ok_or_else(|| unknown(id));
         };
         catalog::apply(&mut tx, &ended.project, &end.effect, now).await?;
-        settle(tx, ended, id, &end, now).await
+        self.settle(tx, ended, id, &end, now).await
     }
 
     /// Records a draft and its end and writes its ledger line, all or nothing. A draft that was written is ended.
@@ -161,17 +169,57 @@ impl Queries {
             ));
         }
         let now = self.db.now();
+        let record = draft.clone().ended(&end, now);
+        if let Some(line) = self.write_at_once(&record, &end, now).await? {
+            return Ok(Settled::Billed(Box::new(line)));
+        }
         let mut tx = self.db.begin().await?;
-        if !db::queries::insert(&mut tx, &draft.clone().ended(&end, now)).await? {
+        if !db::queries::insert(&mut tx, &record).await? {
             drop(tx);
             return self.end(&draft.id, end).await;
         }
-        let ended = Ended {
-            project: draft.project.clone(),
-            kind: draft.kind.clone(),
-            labels: draft.labels.clone(),
+        self.settle(tx, Ended::of(&record), &draft.id, &end, now).await
+    }
+
+    /// Writes the record of a query that has ended and its ledger line in one message, where that can be done. If it writes
+    /// nothing, writing one after the other tells why, or does it.
+    async fn write_at_once(&self, record: &QueryRecord, end: &End, now: Timestamp) -> Result<Option<LedgerLine>> {
+        if !is_billed(end) || record.request_id.is_some() || !record.labels.is_empty() {
+            return Ok(None);
+        }
+        // Whoever has the turn knows the last line, unless another process writes, too.
+        let Some(mut turn) = self.db.file_writer().await? else {
+            return Ok(None);
         };
-        settle(tx, ended, &draft.id, &end, now).await
+        let Some((seq, hash)) = self.heads.get(&record.project).await else {
+            return Ok(None);
+        };
+        let line = Ended::of(record).entry(&record.id, end, now).line(seq + 1, &hash)?;
+        if db::at_once::write(&mut turn, record, &line).await.is_err() {
+            self.heads.invalidate(&record.project).await;
+            return Ok(None);
+        }
+        self.heads.insert(record.project.clone(), (line.seq, line.hash)).await;
+        line.read().map(Some)
+    }
+
+    /// Writes the ledger line of a query that has just ended, if it costs anything, and makes all of it last.
+    async fn settle(
+        &self,
+        mut tx: db::Transaction,
+        ended: Ended,
+        id: &QueryId,
+        end: &End,
+        now: Timestamp,
+    ) -> Result<Settled> {
+        if !is_billed(end) {
+            tx.commit().await?;
+            return Ok(Settled::Free);
+        }
+        let line = ledger::append(&mut tx, ended.entry(id, end, now)).await?;
+        tx.commit().await?;
+        self.heads.insert(line.project.clone(), (line.seq, line.hash)).await;
+        Ok(Settled::Billed(Box::new(line)))
     }
 
     /// Ends a query that was found lost, unless its owner was heard of since: then nothing is changed.
@@ -241,15 +289,8 @@ impl Queries {
     }
 }
 
-/// Writes the ledger line of a query that has just ended, if it costs anything, and makes all of it last.
-async fn settle(mut tx: db::Transaction, ended: Ended, id: &QueryId, end: &End, now: Timestamp) -> Result<Settled> {
-    let billed = end.state == QueryState::Done || end.billed;
-    let settled = match billed {
-        true => Settled::Billed(Box::new(ledger::append(&mut tx, ended.entry(id, end, now)).await?)),
-        false => Settled::Free,
-    };
-    tx.commit().await?;
-    Ok(settled)
+fn is_billed(end: &End) -> bool {
+    end.state == QueryState::Done || end.billed
 }
 
 async fn over(connection: &mut db::Connection, id: &QueryId) -> Error {
@@ -272,6 +313,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    fn of(record: &QueryRecord) -> Self {
+        Self {
+            project: record.project.clone(),
+            kind: record.kind.clone(),
+            labels: record.labels.clone(),
+        }
+    }
+
     fn entry(self, id: &QueryId, end: &End, now: Timestamp) -> ledger::Charge {
         ledger::Charge {
             project: self.project,

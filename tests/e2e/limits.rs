@@ -355,14 +355,15 @@ async fn a_setting_cannot_change_how_the_text_is_read() {
 }
 
 #[tokio::test]
-async fn a_setting_that_counts_something_counts_from_one() {
+async fn a_setting_that_counts_something_has_bounds() {
     let warehouse = Warehouse::start().await;
 
-    for name in [
-        "datafusion.execution.batch_size",
-        "datafusion.execution.target_partitions",
+    for (name, outside) in [
+        ("datafusion.execution.batch_size", ["0", "65537"].as_slice()),
+        ("datafusion.execution.target_partitions", &["0", "65537"]),
+        ("datafusion.optimizer.max_passes", &["17"]),
     ] {
-        for value in ["0", "65537"] {
+        for value in outside {
             let error = warehouse
                 .ask(json!({ "sql": "select 1", "settings": { name: value } }))
                 .await
@@ -374,5 +375,39 @@ async fn a_setting_that_counts_something_counts_from_one() {
             .ask(json!({ "sql": "select 1", "settings": { name: "1" } }))
             .await;
         assert_eq!(rows.expect("one is enough"), json!([[1]]));
+    }
+}
+
+#[tokio::test]
+async fn a_setting_may_say_how_files_are_scanned_and_not_what_is_made_of_them() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema shop").await;
+    warehouse
+        .sql("create table shop.t as select value as n, concat('row ', value) as text from generate_series(1, 1000)")
+        .await;
+    let sql = "select count(*), min(text) from shop.t where n > 990 and text like 'row %'";
+
+    for scan in [
+        "pushdown_filters",
+        "reorder_filters",
+        "bloom_filter_on_read",
+        "enable_page_index",
+        "pruning",
+    ] {
+        for value in ["true", "false"] {
+            let settings = json!({ format!("datafusion.execution.parquet.{scan}"): value });
+            let rows = warehouse.ask(json!({ "sql": sql, "settings": settings })).await;
+            assert_eq!(rows.expect(scan), json!([[10, "row 1000"]]), "{scan} = {value}");
+        }
+    }
+    for format in [
+        "binary_as_string",
+        "schema_force_view_types",
+        "max_row_group_size",
+        "coerce_int96",
+    ] {
+        let settings = json!({ format!("datafusion.execution.parquet.{format}"): "true" });
+        let refused = warehouse.ask(json!({ "sql": sql, "settings": settings })).await;
+        assert_eq!(refused.expect_err(format).code, "not_allowed", "{format}");
     }
 }

@@ -10,6 +10,7 @@ mod dialects;
 mod errors;
 mod exports;
 mod formats;
+mod keys;
 mod limits;
 mod load;
 mod names;

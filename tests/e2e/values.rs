@@ -337,3 +337,28 @@ async fn a_csv_row_behind_the_guess_that_would_be_rounded_is_named() {
         "line 100002 of the file: column x holds '9007199254740993', which a DOUBLE cannot hold exactly"
     );
 }
+
+#[tokio::test]
+async fn a_list_of_a_table_goes_where_a_list_of_a_query_goes() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema shop").await;
+    warehouse
+        .sql("create table shop.t as select [1, 2] as list, [['a'], ['b']] as lists, map(['a'], [1]) as pairs, struct([1] as l) as s")
+        .await;
+    warehouse
+        .sql("insert into shop.t select array_append(list, 3), array_concat(lists, [['c']]), pairs, s from shop.t")
+        .await;
+
+    let kept = warehouse
+        .sql("select list, lists, pairs from shop.t order by array_length(list)")
+        .await;
+    let typed = "select arrow_typeof(list) = arrow_typeof([1]) from shop.t limit 1";
+
+    assert_eq!(
+        kept,
+        json!([[[1, 2], [["a"], ["b"]], { "a": 1 }], [[1, 2, 3], [["a"], ["b"], ["c"]], { "a": 1 }]])
+    );
+    assert_eq!(warehouse.sql(typed).await, json!([[true]]));
+    let joined = "select count(*) from shop.t a join shop.t b on array_concat(a.list, [3]) = b.list";
+    assert_eq!(warehouse.sql(joined).await, json!([[1]]));
+}

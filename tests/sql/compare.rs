@@ -1,7 +1,7 @@
 //! Whether an answer is the one that a record expects.
 
 use crate::answers::Answer;
-use crate::plans;
+use crate::plans::{self, Compared, Pair};
 use crate::records::Sorted;
 use crate::runner::{Failure, Pass, wrong};
 
@@ -63,18 +63,31 @@ pub(crate) fn compare(wanted: Wanted<'_>, mut answer: Answer) -> Result<Pass, Fa
     if is_same(&found, &expected) {
         return Ok(Pass::Whole);
     }
-    let plans = if wanted.is_plan {
-        plans::logical_plans(&found, &expected)
-    } else {
-        None
-    };
-    match plans {
-        Some((found, expected)) if is_same(&found, &expected) => Ok(Pass::LogicalPlan),
-        Some((found, expected)) => Err(wrong(format!(
-            "another logical plan: {}",
-            difference(&found, &expected)
-        ))),
-        None => Err(wrong(difference(&found, &expected))),
+    if wanted.is_plan
+        && let Some(compared) = plans::plans(&found, &expected)
+    {
+        return compare_plans(&compared);
+    }
+    Err(wrong(difference(&found, &expected)))
+}
+
+fn compare_plans(plans: &Compared) -> Result<Pass, Failure> {
+    let same = |pair: &Option<Pair>| pair.as_ref().map(|(found, expected)| is_same(found, expected));
+    match (
+        same(&plans.logical),
+        same(&plans.physical),
+        &plans.logical,
+        &plans.physical,
+    ) {
+        (Some(false), _, Some((found, expected)), _) => {
+            Err(wrong(format!("another logical plan: {}", difference(found, expected))))
+        }
+        (_, Some(true), _, _) => Ok(Pass::ButForScans),
+        (Some(true), _, _, _) => Ok(Pass::LogicalPlan),
+        (_, _, _, Some((found, expected))) => {
+            Err(wrong(format!("another physical plan: {}", difference(found, expected))))
+        }
+        _ => Err(wrong("it has no plan")),
     }
 }
 

@@ -64,7 +64,7 @@ impl Exclusions {
     }
 
     /// Why this record may have another answer. It is run all the same, for what it leaves behind.
-    pub(crate) fn of_record(&self, name: &str, line: Line) -> Option<&str> {
+    pub(crate) fn of_record(&self, name: &str, line: &Line) -> Option<&str> {
         self.records
             .get(&(name.to_owned(), line.to_string()))
             .map(String::as_str)

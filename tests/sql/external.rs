@@ -3,6 +3,7 @@
 //! What is not understood here goes to the product as it is, which refuses it.
 
 use crate::formats::{self, Format, Options};
+use crate::keys;
 use crate::words::{Words, list, plain_name};
 
 /// A table over files.
@@ -17,6 +18,8 @@ pub(crate) struct External {
     pub(crate) columns: Vec<Column>,
     /// Columns whose values are in the names of folders, the outermost first.
     pub(crate) partitions: Vec<Column>,
+    /// As `CREATE TABLE` declares them.
+    pub(crate) keys: Vec<String>,
     pub(crate) format: Format,
     pub(crate) locations: Vec<String>,
     pub(crate) options: Options,
@@ -45,9 +48,9 @@ impl External {
         }
         let if_not_exists = words.take(&["if", "not", "exists"]);
         let name = words.name()?.to_owned();
-        let mut columns = match words.group() {
-            Some(text) => columns(text)?,
-            None => Vec::new(),
+        let (mut columns, keys) = match words.group() {
+            Some(text) => columns_and_keys(text)?,
+            None => Default::default(),
         };
 
         let (mut format, mut locations, mut partitions, mut options) = (None, None, None, None);
@@ -57,7 +60,7 @@ impl External {
             } else if words.take(&["location"]) {
                 once(&mut locations, paths(&mut words)?)?;
             } else if words.take(&["partitioned", "by"]) {
-                once(&mut partitions, self::columns(words.group()?)?)?;
+                once(&mut partitions, columns_and_keys(words.group()?)?.0)?;
             } else if words.take(&["options"]) {
                 once(&mut options, formats::options(words.group()?)?)?;
             } else if words.take(&["with", "order"]) {
@@ -81,6 +84,7 @@ impl External {
             unbounded,
             columns,
             partitions,
+            keys,
             format: format?,
             locations: locations?,
             options: options.unwrap_or_default(),
@@ -130,24 +134,24 @@ fn paths(words: &mut Words<'_>) -> Option<Vec<String>> {
     }
 }
 
-/// Columns as they are declared; a type may be missing. Keys are left out: a table would not enforce them, and what is
-/// read from it does not depend on them.
-fn columns(text: &str) -> Option<Vec<Column>> {
-    let mut found = Vec::new();
+/// Columns as they are declared, where a type may be missing, and keys.
+fn columns_and_keys(text: &str) -> Option<(Vec<Column>, Vec<String>)> {
+    let (mut found, mut keys) = (Vec::new(), Vec::new());
     for item in list(text) {
+        if let Some(key) = keys::of_table(item) {
+            keys.push(key);
+            continue;
+        }
         let mut words = Words::of(item);
         let name = words.word()?;
-        let is_key = ["primary", "unique", "foreign", "constraint"];
-        if is_key.contains(&name.to_ascii_lowercase().as_str()) {
-            continue;
+        if ["foreign", "constraint"].contains(&name.to_ascii_lowercase().as_str()) {
+            return None;
         }
         let (mut data_type, mut rest) = (Vec::new(), Vec::new());
         while let Some(word) = words.word() {
             match word.to_ascii_lowercase().as_str() {
-                "primary" => {
-                    words.take(&["key"]);
-                }
-                "unique" => {}
+                "primary" if words.take(&["key"]) => rest.push("primary key not enforced"),
+                "unique" => rest.push("unique not enforced"),
                 "not" | "null" | "default" => rest.push(word),
                 _ if rest.is_empty() => data_type.push(word),
                 _ => rest.push(word),
@@ -159,12 +163,12 @@ fn columns(text: &str) -> Option<Vec<Column>> {
             rest: rest.join(" "),
         });
     }
-    Some(found)
+    Some((found, keys))
 }
 
 /// The signed type that holds every value of an unsigned one, which a table has not. For `BIGINT UNSIGNED` that depends
 /// on the values, so it stays.
-fn signed(data_type: String) -> String {
+pub(crate) fn signed(data_type: String) -> String {
     match data_type.to_ascii_lowercase().as_str() {
         "tinyint unsigned" => "SMALLINT".to_owned(),
         "smallint unsigned" => "INT".to_owned(),
@@ -206,6 +210,7 @@ mod tests {
             columns,
             ["\"a\" BIGINT NOT NULL", "\"d\" DECIMAL ( 15 , 2 )", "\"part\" DATE"]
         );
+        assert_eq!(table.keys, ["primary key (a) not enforced"]);
         assert_eq!(table.locations, ["data/t"]);
         assert_eq!(table.options["delimiter"], "|");
         assert!(table.if_not_exists && !table.or_replace);

@@ -58,6 +58,8 @@ impl Shelves {
             Some(self.arrow.join(rest))
         } else if let Some(rest) = path.strip_prefix("datafusion/core/tests/data/") {
             Some(self.ours.join(rest))
+        } else if let Some(rest) = path.strip_prefix("datafusion/core/tests/tpch-csv/") {
+            Some(self.ours.join("tpch-csv").join(rest))
         } else if let Some(rest) = path.strip_prefix("testing/data/csv/") {
             Some(self.ours.join(file_name(rest)))
         } else {

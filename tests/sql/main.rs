@@ -14,6 +14,7 @@ mod exports;
 mod external;
 mod files;
 mod formats;
+mod keys;
 mod plans;
 mod prepared;
 mod records;
@@ -38,7 +39,7 @@ use exclusions::{Exclusions, Missing};
 use files::Shelves;
 use harness::Warehouse;
 use report::{Outcome, Report};
-use runner::{Pass, Session};
+use runner::{Failure, NOT_HERE, Pass, Session};
 use suite::{File, Packages, Selection};
 
 /// Warehouses that work on the list of files at the same time.
@@ -88,7 +89,7 @@ async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions, shelves: &
                     record,
                     Outcome::Excluded {
                         reason: reason.to_owned(),
-                        passes: false,
+                        failure: Some(Failure::new(NOT_HERE, "the file is not run")),
                     },
                 );
             }
@@ -96,24 +97,25 @@ async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions, shelves: &
         }
 
         let started = Instant::now();
-        let mut session = Session::start(&caller, shelves, &file.name).await;
+        let mut session = Session::start(&caller, shelves, &file).await;
         let mut missing = Missing::default();
         for record in &file.records {
             let result = session.run(record).await;
             if result.is_err() {
                 missing.note(&record.sql);
             }
-            let outcome = match (result, exclusions.of_record(&file.name, record.line)) {
+            let outcome = match (result, exclusions.of_record(&file.name, &record.line)) {
                 (result, Some(reason)) => Outcome::Excluded {
                     reason: reason.to_owned(),
-                    passes: result.is_ok(),
+                    failure: result.err(),
                 },
                 (Ok(Pass::Whole), None) => Outcome::Passed,
+                (Ok(Pass::ButForScans), None) => Outcome::PassedButForScans,
                 (Ok(Pass::LogicalPlan), None) => Outcome::PassedOnLogicalPlan,
                 (Err(failure), None) => match exclusions.of_failure(&record.sql, &failure, &missing) {
                     Some(reason) => Outcome::Excluded {
                         reason: reason.to_owned(),
-                        passes: false,
+                        failure: Some(failure),
                     },
                     None => Outcome::Failed(failure),
                 },

@@ -12,15 +12,18 @@ pub(crate) struct Record {
     pub(crate) expected: Expected,
 }
 
-/// Where a record begins: a line, and for records that were included the line in the other file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Line(pub(crate) usize, pub(crate) Option<usize>);
+/// Where a record begins: a line, and for records that were included the other file and the line in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Line {
+    number: usize,
+    included: Option<(String, usize)>,
+}
 
 impl std::fmt::Display for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.1 {
-            None => write!(f, "{}", self.0),
-            Some(inner) => write!(f, "{}.{inner}", self.0),
+        match &self.included {
+            None => write!(f, "{}", self.number),
+            Some((file, inner)) => write!(f, "{}.{file}.{inner}", self.number),
         }
     }
 }
@@ -67,8 +70,13 @@ pub(crate) fn parse(path: &Path) -> Vec<Record> {
             ["halt"] => return records,
             ["include", pattern] => {
                 for included in included(path, pattern) {
+                    let name = included.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let name = name.split('.').next().unwrap_or_default();
                     records.extend(parse(&included).into_iter().map(|record| Record {
-                        line: Line(number, Some(record.line.0)),
+                        line: Line {
+                            number,
+                            included: Some((name.to_owned(), record.line.number)),
+                        },
                         ..record
                     }));
                 }
@@ -109,7 +117,7 @@ pub(crate) fn parse(path: &Path) -> Vec<Record> {
                 };
                 if is_for_us {
                     records.push(Record {
-                        line: Line(number, None),
+                        line: Line { number, included: None },
                         sql,
                         expected,
                     });

@@ -19,10 +19,12 @@ use crate::external::External;
 use crate::files::{Files, Shelves};
 use crate::harness::answers::ApiError;
 use crate::harness::caller::Caller;
+use crate::keys;
 use crate::prepared::{Preparation, Prepared};
 use crate::records::{Expected, Record};
 use crate::registered;
 use crate::stand_ins::StandIn;
+use crate::suite::File;
 
 /// Where names of one part are looked up, as in DataFusion.
 const DATASET: &str = "public";
@@ -40,7 +42,9 @@ pub(crate) const NOT_HERE: &str = "not_here";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
     Whole,
-    /// The same but for the physical plan, which reads our Parquet files.
+    /// A plan that is the same but for the lines of its scans, which read our Parquet files.
+    ButForScans,
+    /// A plan whose logical part is the same.
     LogicalPlan,
 }
 
@@ -63,6 +67,8 @@ pub(crate) struct Session<'a> {
     pub(crate) stand_ins: BTreeMap<String, StandIn>,
     /// A table has a decimal where DataFusion's has whole numbers without a sign.
     pub(crate) whole_decimals: bool,
+    /// A record of the file asks what type a value has.
+    pub(crate) shows_types: bool,
     /// What `RESET` goes back to.
     first_settings: BTreeMap<String, String>,
     double_digits: i64,
@@ -70,7 +76,9 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// A project with nothing in it but what DataFusion's runner makes for this file.
-    pub(crate) async fn start(caller: &'a Caller, shelves: &Shelves, file: &str) -> Self {
+    pub(crate) async fn start(caller: &'a Caller, shelves: &Shelves, file: &File) -> Self {
+        let shows_types = file.records.iter().any(|record| record.sql.contains("arrow_typeof"));
+        let file = file.name.as_str();
         let datasets = caller.get("/v1/datasets").await.expect("a project lists its datasets");
         for dataset in datasets["datasets"].as_array().expect("a list") {
             let name = dataset["name"].as_str().expect("a dataset has a name");
@@ -95,6 +103,7 @@ impl<'a> Session<'a> {
             prepared: BTreeMap::new(),
             stand_ins: BTreeMap::new(),
             whole_decimals: false,
+            shows_types,
             double_digits: if is_spark(file) { SPARK_DIGITS } else { FLOAT_DIGITS },
         };
         session.register(file).await;
@@ -166,7 +175,7 @@ impl<'a> Session<'a> {
         if let Some(preparation) = Preparation::of(sql) {
             return self.prepare(preparation, sql).await;
         }
-        self.ask(sql).await
+        self.ask(&keys::promised(sql)).await
     }
 
     async fn change(&mut self, change: Change) -> Result<(), Failure> {

@@ -1,10 +1,11 @@
-//! A view stands in for a table whose columns Delta Lake has no types for: intervals, unsigned and half numbers, durations.
+//! What stands in for a table whose columns Delta Lake has no types for, once the product has refused the table by name.
 //!
-//! It has the rows and the types that the table would have, so what reads it is asked all the same. It is made when the
-//! product has refused the table by name, grows with each `INSERT`, and goes with `DROP TABLE`.
+//! If they are declared and nothing but unsigned, and no record of the file asks what type a value has, a table with the
+//! narrowest signed types that hold their values. Otherwise a view, of intervals, durations or half numbers for example: it has the rows and the types that the table would have, so
+//! what reads it is asked all the same, grows with each `INSERT`, and goes with `DROP TABLE`.
 
 use crate::answers::Answer;
-use crate::external::quoted;
+use crate::external::{quoted, signed};
 use crate::runner::{Failure, Session};
 use crate::words::{Words, list, plain_name};
 
@@ -57,6 +58,16 @@ impl StandIn {
         Some(stand_in)
     }
 
+    /// The view of this name for a query.
+    pub(crate) fn of_query(name: &str, query: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            or_replace: false,
+            columns: Vec::new(),
+            parts: vec![query.to_owned()],
+        }
+    }
+
     /// The rows of a query in the columns that were declared.
     fn part(&self, query: &str) -> String {
         if self.columns.is_empty() {
@@ -83,14 +94,48 @@ impl StandIn {
     }
 }
 
+/// The statement with signed columns in the place of unsigned ones, if it declares any.
+fn with_signed_columns(sql: &str) -> Option<String> {
+    let mut words = Words::of(sql);
+    if !words.take(&["create"]) {
+        return None;
+    }
+    words.take(&["or", "replace"]);
+    if !words.take(&["table"]) {
+        return None;
+    }
+    words.take(&["if", "not", "exists"]);
+    words.name()?;
+    let columns = words.group()?;
+    let mut has_unsigned = false;
+    let signed_columns: Option<Vec<String>> = list(columns)
+        .into_iter()
+        .map(|item| {
+            let (name, data_type) = declared(item)?;
+            let kept = item.trim_end().to_ascii_uppercase().ends_with("NOT NULL");
+            let signed = signed(data_type.clone());
+            has_unsigned |= signed != data_type;
+            Some(format!("{name} {signed}{}", if kept { " not null" } else { "" }))
+        })
+        .collect();
+    let signed_columns = signed_columns?.join(", ");
+    has_unsigned.then(|| sql.replacen(columns, &signed_columns, 1))
+}
+
 impl Session<'_> {
-    /// Makes a view for a table that the product has refused for its types.
+    /// Makes a table of signed columns or a view for a table that the product has refused for its types.
     pub(crate) async fn stand_in(&mut self, sql: &str, refused: Failure) -> Result<Answer, Failure> {
         let is_for_its_types = refused.code == "type_mismatch"
             && (refused.message.contains("which a table cannot hold") || refused.message.contains(" exactly: it is "));
         let Some(stand_in) = StandIn::of(sql).filter(|_| is_for_its_types) else {
             return Err(refused);
         };
+        if !self.shows_types
+            && let Some(signed) = with_signed_columns(sql)
+            && self.ask(&signed).await.is_ok()
+        {
+            return Ok(Answer::default());
+        }
         let key = plain_name(&stand_in.name);
         let or_replace = stand_in.or_replace && self.stand_ins.contains_key(&key);
         if self.ask(&stand_in.create(or_replace)).await.is_err() {
@@ -98,6 +143,13 @@ impl Session<'_> {
         }
         self.stand_ins.insert(key, stand_in);
         Ok(Answer::default())
+    }
+
+    /// Makes a view that stands for a table.
+    pub(crate) async fn put(&mut self, view: StandIn) -> Result<(), Failure> {
+        self.ask(&view.create(false)).await?;
+        self.stand_ins.insert(plain_name(&view.name), view);
+        Ok(())
     }
 
     /// What a statement does that changes a table for which a view stands.

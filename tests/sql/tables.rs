@@ -8,6 +8,7 @@ use crate::external::{Column, External, quoted};
 use crate::files::{Found, is_scratch};
 use crate::formats::{Format, is_layout};
 use crate::runner::{Failure, NOT_HERE, Session};
+use crate::stand_ins::StandIn;
 use crate::words::plain_name;
 
 /// The dataset through which files go that need more than a load.
@@ -47,7 +48,9 @@ impl Session<'_> {
             }
             return Ok(());
         }
-        self.declare(&table).await?;
+        if let Err(refused) = self.declare(&table).await {
+            return self.stand_in_external(table, dialect, files, refused).await;
+        }
         for file in files {
             if let Err(failure) = self.add(&table, dialect, file, Mode::Append).await {
                 // What reads the table must not take it for one that has its rows.
@@ -111,7 +114,8 @@ impl Session<'_> {
     }
 
     async fn declare(&self, table: &External) -> Result<(), Failure> {
-        let columns: Vec<String> = table.all_columns().map(Column::declared).collect();
+        let columns = table.all_columns().map(Column::declared);
+        let columns: Vec<String> = columns.chain(table.keys.iter().cloned()).collect();
         let create = if table.or_replace {
             "create or replace table"
         } else {
@@ -119,6 +123,41 @@ impl Session<'_> {
         };
         let sql = format!("{create} {} ({})", table.name, columns.join(", "));
         self.ask(&sql).await.map(drop)
+    }
+
+    /// A table of text under another name, and in its place a view of the types that a table cannot have.
+    async fn stand_in_external(
+        &mut self,
+        table: External,
+        dialect: Dialect,
+        files: Vec<Found>,
+        refused: Failure,
+    ) -> Result<(), Failure> {
+        if refused.code != "type_mismatch" || table.format != Format::Csv || !table.partitions.is_empty() {
+            return Err(refused);
+        }
+        let casts = table.columns.iter().map(|column| {
+            let name = quoted(&column.name);
+            format!("cast({name} as {}) as {name}", column.data_type)
+        });
+        let casts = casts.collect::<Vec<_>>().join(", ");
+        let name = table.name.clone();
+        let text = External {
+            name: format!("{}_as_text", plain_name(&name)),
+            columns: table
+                .columns
+                .iter()
+                .map(|column| Column::of_text(&column.name))
+                .collect(),
+            keys: Vec::new(),
+            ..table
+        };
+        self.declare(&text).await?;
+        for file in files {
+            self.add(&text, dialect, file, Mode::Append).await?;
+        }
+        let view = StandIn::of_query(&name, &format!("select {casts} from {}", text.name));
+        self.put(view).await
     }
 
     /// The rows of one file into the table.

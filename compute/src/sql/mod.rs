@@ -6,6 +6,7 @@
 pub mod blame;
 mod classify;
 pub(crate) mod dialect;
+mod keys;
 pub mod limits;
 mod names;
 pub mod parse;

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use super::blame;
 use super::classify::{Kind, classify};
 use super::dialect::rules;
+use super::keys;
 use super::limits::{self, Limits};
 use super::names::{self, Mention, Name};
 use super::patience::PatientDialect;
@@ -73,6 +74,7 @@ pub(crate) fn read(text: &str, dialect: Dialect, limits: &Limits) -> Result<Pars
             if let Some(ast) = statement_of(&mut parsed) {
                 unread::write_out(ast);
                 unread::check(ast)?;
+                keys::check(ast)?;
             }
             Ok(parsed)
         }

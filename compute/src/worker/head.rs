@@ -8,10 +8,13 @@ use std::time::Duration;
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{DdlStatement, DmlStatement, Expr, LogicalPlan, Projection, WriteOp};
+use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -23,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 use tracing::error;
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::tables::{ScanLog, Tables};
+use wasmhouse_storage::tables::{Keys, ScanLog, Tables};
 
 use super::meter::{Meter, bytes_read};
 use super::{export, load, wire, write};
@@ -88,16 +91,19 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         .session(&task.project, task.dataset.as_ref(), &task.settings, task.now_us)?;
     catalog_view::attach(&desk.engine, &state, &task, &desk.tables, &scans).await?;
 
-    let logical = match &task.action {
+    let (logical, keys) = match &task.action {
         Action::Load { .. } => load::plan(&state, &task).await?,
         _ => statement(&state, &task).await?,
     };
     let free = matches!(logical, LogicalPlan::Explain(_));
-    let plan = state.create_physical_plan(&logical).await?;
+    let plan = match row_of_constants(&state, &logical) {
+        Some(plan) => plan,
+        None => state.create_physical_plan(&logical).await?,
+    };
     let (bytes_processed, tables) = estimate::bytes_processed(&scans);
     let schema = match &task.action {
         Action::Write { schema, .. } | Action::Load { schema, .. } => {
-            write::columns_of_files(schema.as_deref(), &logical, &plan.schema())?
+            keys.kept_with(write::columns_of_files(schema.as_deref(), &logical, &plan.schema())?)
         }
         Action::Return | Action::Export { .. } => plan.schema(),
     };
@@ -138,12 +144,14 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
     Ok(meter.read(Some(&plan)))
 }
 
-/// The statement as a plan whose rows are wanted: a query, or the query inside an insert or a create.
-async fn statement(state: &SessionState, task: &Task) -> Result<LogicalPlan, Stop> {
+/// The statement as a plan whose rows are wanted: a query, or the query inside an insert or a create. With the keys of a
+/// table that it makes.
+async fn statement(state: &SessionState, task: &Task) -> Result<(LogicalPlan, Keys), Stop> {
     let mut plan = logical_plan(state, &task.sql).await?;
     if !task.params.is_empty() {
         plan = plan.with_param_values(task.params.bind(state).await?)?;
     }
+    let mut keys = Keys::default();
     let rows = match plan {
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
             if !create.column_defaults.is_empty() {
@@ -151,11 +159,7 @@ async fn statement(state: &SessionState, task: &Task) -> Result<LogicalPlan, Sto
                     "column defaults are not supported; give the value with every insert",
                 ));
             }
-            if create.constraints.iter().next().is_some() {
-                return Err(not_supported(
-                    "primary keys and unique columns are not supported; a table would not enforce them",
-                ));
-            }
+            keys = Keys::of_constraints(&create.constraints, create.input.schema().as_arrow());
             write::columns::take_places(state, task, Arc::unwrap_or_clone(create.input), None).await?
         }
         LogicalPlan::Ddl(DdlStatement::CreateView(create)) => Arc::unwrap_or_clone(create.input),
@@ -173,7 +177,50 @@ async fn statement(state: &SessionState, task: &Task) -> Result<LogicalPlan, Sto
         .with_allow_dml(false)
         .with_allow_statements(false)
         .verify_plan(&rows)?;
-    Ok(rows)
+    Ok((rows, keys))
+}
+
+/// The plan of one row that reads nothing: the engine's planner would think about it for longer than running it takes. None
+/// for everything else, also for what is wrong with it.
+fn row_of_constants(state: &SessionState, logical: &LogicalPlan) -> Option<Arc<dyn ExecutionPlan>> {
+    // A subquery is another plan, which only the planner puts into this one.
+    let is_subquery = |value: &Expr| {
+        Ok(matches!(
+            value,
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)
+        ))
+    };
+    let row = one_row(logical)?;
+    if row.expr.iter().any(|value| value.exists(is_subquery).unwrap_or(true)) {
+        return None;
+    }
+    let optimized = state.optimize(logical).ok()?;
+    let row = one_row(&optimized)?;
+    let nothing = row.input.schema();
+    let values = row.expr.iter().zip(row.schema.fields()).map(|(value, field)| {
+        let value = create_physical_expr(
+            value,
+            nothing,
+            state.execution_props(),
+            &PhysicalPlanningContext::default(),
+        );
+        value.map(|value| (value, field.name().clone()))
+    });
+    let values: Vec<_> = values.collect::<Result<_, _>>().ok()?;
+    let placeholder = PlaceholderRowExec::new(Arc::clone(nothing.inner()));
+    let plan = ProjectionExec::try_new(values, Arc::new(placeholder)).ok()?;
+    (plan.schema() == *row.schema.inner()).then(|| Arc::new(plan) as Arc<dyn ExecutionPlan>)
+}
+
+/// The values of a plan that is one row of them.
+fn one_row(plan: &LogicalPlan) -> Option<&Projection> {
+    match plan {
+        LogicalPlan::Projection(row) => match row.input.as_ref() {
+            LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => Some(row),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Whether a plan has a row of constants and nothing else to do.

@@ -30,7 +30,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::tables::stored_schema;
+use wasmhouse_storage::tables::{Keys, stored_schema};
 
 use self::csv::Dialect;
 use self::upload::Upload;
@@ -54,8 +54,8 @@ struct Staged {
     path: Path,
 }
 
-/// The plan that reads the upload of `task`.
-pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<LogicalPlan, Stop> {
+/// The plan that reads the upload of `task`, and the keys of a table that it makes.
+pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<(LogicalPlan, Keys), Stop> {
     let Action::Load {
         staged,
         format,
@@ -66,7 +66,7 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<LogicalPla
     else {
         return Err(Stop::Failed(Error::Internal("the task is not a load".into())));
     };
-    let wanted = wanted_columns(state, declared.as_deref(), schema.as_deref()).await?;
+    let (wanted, keys) = wanted_columns(state, declared.as_deref(), schema.as_deref()).await?;
     let store = state
         .runtime_env()
         .object_store_registry
@@ -109,10 +109,11 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<LogicalPla
 
     let scan = LogicalPlanBuilder::scan("upload", provider_as_source(table), None)?;
     match wanted {
-        None => Ok(scan.build()?),
+        None => Ok((scan.build()?, keys)),
         Some(wanted) => {
             let present = Arc::clone(scan.schema().inner());
-            Ok(scan.project(assignments(&wanted, &present)?)?.build()?)
+            let rows = scan.project(assignments(&wanted, &present)?)?.build()?;
+            Ok((rows, keys))
         }
     }
 }
@@ -173,22 +174,24 @@ async fn read_by_engine(
     Ok(Arc::new(Upload::new(table, format.clone())))
 }
 
-/// The table's columns, or those the caller declared, or nothing: then the file decides.
+/// The table's columns, or those the caller declared with their keys, or nothing: then the file decides.
 async fn wanted_columns(
     state: &SessionState,
     declared: Option<&str>,
     table: Option<&str>,
-) -> Result<Option<SchemaRef>, Stop> {
+) -> Result<(Option<SchemaRef>, Keys), Stop> {
     match (table, declared) {
         (Some(schema), _) => {
             let schema: Schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;
-            Ok(Some(nullable(schema.fields().iter().map(AsRef::as_ref))))
+            let columns = nullable(schema.fields().iter().map(AsRef::as_ref));
+            Ok((Some(columns), Keys::default()))
         }
         (None, Some(columns)) => {
             let columns = declared_columns(state, columns).await?;
-            Ok(Some(with_nullability_of(&columns, stored_schema(&columns)?.as_ref())))
+            let stored = with_nullability_of(&columns, stored_schema(&columns)?.as_ref());
+            Ok((Some(stored), Keys::of_schema(&columns)?))
         }
-        (None, None) => Ok(None),
+        (None, None) => Ok((None, Keys::default())),
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) fn columns_of_files(table: Option<&str>, plan: &LogicalPlan, rows: &S
     match table {
         Some(schema) => {
             let schema: Schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;
-            Ok(Arc::new(schema))
+            // The keys of a table are its own, and stay as they are.
+            Ok(Arc::new(Schema::new(schema.fields)))
         }
         None => {
             let declared = with_microseconds(rows);
@@ -73,11 +74,13 @@ pub(super) async fn files(
     schema: &SchemaRef,
 ) -> Result<Vec<WrittenFile>, Stop> {
     let plan = dealt_out(desk, state, task, plan).await?;
+    // A file holds rows, and nothing that its table is said to be.
+    let schema = Arc::new(Schema::new(schema.fields().clone()));
     let mut parts = FuturesUnordered::new();
     for part in 0..plan.output_partitioning().partition_count() {
         let rows = plan.execute(part, state.task_ctx())?;
         let options = WriteOptions::new(task.query.clone(), task.attempt, part as u32);
-        let (bucket, at, schema) = (desk.bucket.clone(), at.clone(), Arc::clone(schema));
+        let (bucket, at, schema) = (desk.bucket.clone(), at.clone(), Arc::clone(&schema));
         // A task of its own, so that partitions are encoded on different threads.
         parts.push(tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
             write_files(&bucket, &at, &schema, rows, &options).await

@@ -195,6 +195,16 @@ pub(crate) struct Table {
     pub(crate) version: Option<u64>,
     #[serde(default)]
     pub(crate) location: Option<String>,
+    #[serde(default)]
+    pub(crate) keys: Vec<TableKey>,
+}
+
+/// Columns that identify a row.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TableKey {
+    #[serde(default)]
+    pub(crate) primary: bool,
+    pub(crate) columns: Vec<String>,
 }
 
 /// Rows of `POST /v1/sql`, all of them in memory: for answers known to be small.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -48,7 +49,7 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
     let locks = lock(&config)?;
-    let app = App::open(&config).await?;
+    let app = Arc::new(App::open(&config).await?);
     if config.is_alone() {
         app.upkeep.end_all().await;
     }
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     let stop = CancellationToken::new();
     let upkeep = tokio::spawn(app.upkeep.clone().run(stop.clone()));
     let door = Door {
-        app: app.clone(),
+        app: Arc::clone(&app),
         upload_bytes: config.uploads.max_mib << 20,
         metrics,
     };

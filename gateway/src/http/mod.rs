@@ -18,6 +18,7 @@ mod sql;
 mod tables;
 mod usage;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -46,7 +47,7 @@ const BODY_BYTES: usize = 2 << 20;
 /// What a handler can reach.
 #[derive(Clone)]
 pub(crate) struct Door {
-    pub(crate) app: App,
+    pub(crate) app: Arc<App>,
     pub(crate) upload_bytes: u64,
     pub(crate) metrics: PrometheusHandle,
 }

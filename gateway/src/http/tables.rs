@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wasmhouse_storage::ids::TableName;
+use wasmhouse_storage::tables::Key;
 
 use super::datasets::dataset_name;
 use super::error::{ApiError, ErrorBody};
@@ -63,6 +64,19 @@ struct TableContents {
     version: u64,
     /// What an engine that reads Delta Lake opens.
     location: String,
+    /// What was promised of its rows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<TableKey>,
+}
+
+/// Columns whose values no two rows share. Nothing checks it; queries are planned as if it held.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TableKey {
+    /// A table has at most one primary key. Its columns are never NULL, which is checked.
+    #[serde(default)]
+    primary: bool,
+    columns: Vec<String>,
 }
 
 /// A table to create.
@@ -71,6 +85,9 @@ struct TableContents {
 pub(crate) struct NewTable {
     name: String,
     schema: Vec<NewColumn>,
+    /// What is promised of its rows.
+    #[serde(default)]
+    keys: Vec<TableKey>,
 }
 
 /// A column of a table to create.
@@ -161,16 +178,21 @@ pub(super) async fn create_table(
 /// The same wish in SQL, so that a table is created in one way only. Names are quoted; a type that is more than a type
 /// does not parse as a column.
 fn create_statement(name: &TableName, new: &NewTable) -> String {
-    let columns: Vec<String> = new
-        .schema
-        .iter()
-        .map(|column| {
-            let name = column.name.replace('"', "\"\"");
-            let null = if column.nullable { "" } else { " not null" };
-            format!("\"{name}\" {}{null}", column.sql_type)
-        })
-        .collect();
-    format!("create table {name} ({})", columns.join(", "))
+    let columns = new.schema.iter().map(|column| {
+        let null = if column.nullable { "" } else { " not null" };
+        format!("{} {}{null}", quoted(&column.name), column.sql_type)
+    });
+    let keys = new.keys.iter().map(|key| {
+        let kind = if key.primary { "primary key" } else { "unique" };
+        let columns: Vec<String> = key.columns.iter().map(|name| quoted(name)).collect();
+        format!("{kind} ({}) not enforced", columns.join(", "))
+    });
+    let parts: Vec<String> = columns.chain(keys).collect();
+    format!("create table {name} ({})", parts.join(", "))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Describe a table or view.
@@ -210,7 +232,15 @@ fn table_body(described: Described) -> TableBody {
             files: contents.snapshot.files() as u64,
             version: contents.snapshot.version(),
             location: contents.location,
+            keys: contents.keys.iter().map(table_key).collect(),
         }),
+    }
+}
+
+fn table_key(key: &Key) -> TableKey {
+    TableKey {
+        primary: key.primary,
+        columns: key.columns.clone(),
     }
 }
 

@@ -19,12 +19,14 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection as _, Executor, Row, SqlSafeStr};
 
-use self::file::{File, Turn};
+use self::file::File;
+pub(crate) use self::file::Turn;
 
 use crate::clock::{Clock, Timestamp};
 use crate::ids::ProjectId;
 use crate::{BoxError, Error, Result};
 
+pub(crate) mod at_once;
 mod file;
 pub(crate) mod ledger;
 pub(crate) mod names;
@@ -161,6 +163,14 @@ impl Db {
         Ok(match &self.backend {
             Backend::Sqlite { writer, .. } => Held::Sqlite(writer.turn().await?),
             Backend::Postgres(pool) => Held::Postgres(pool.acquire().await?),
+        })
+    }
+
+    /// The one that writes to the file, if it is a file: it takes several statements at once.
+    pub(crate) async fn file_writer(&self) -> Result<Option<Turn>> {
+        Ok(match &self.backend {
+            Backend::Sqlite { writer, .. } => Some(writer.turn().await?),
+            Backend::Postgres(_) => None,
         })
     }
 

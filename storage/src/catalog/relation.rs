@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::ids::{DatasetName, ProjectId, TableName, TableUid};
-use crate::tables::{TableLocation, Version};
+use crate::tables::{Keys, TableLocation, Version};
+use crate::{Error, Result};
 
 /// A dataset: a namespace for tables and views.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,12 +54,20 @@ pub struct TableRecord {
     pub location: TableLocation,
     /// The version that queries see.
     pub version: Version,
-    /// Its Arrow schema as JSON; empty until it is published.
+    /// Its Arrow schema as JSON, with its keys; empty until it is published.
     pub schema: String,
     /// When it was reserved.
     pub created_at: Timestamp,
     /// How far its life has come.
     pub state: TableState,
+}
+
+impl TableRecord {
+    /// What was promised of its rows.
+    pub fn keys(&self) -> Result<Keys> {
+        let columns: Schema = serde_json::from_str(&self.schema).map_err(|error| Error::Internal(error.into()))?;
+        Keys::of_schema(&columns)
+    }
 }
 
 /// How far the life of a table has come.

@@ -714,3 +714,47 @@ async fn what_changes_the_catalog_has_a_record_before_it_ends() {
         world.close().await;
     }
 }
+
+#[tokio::test]
+async fn short_reads_of_two_gateways_are_one_chain() {
+    for world in worlds().await {
+        let other = Catalog::open(&world.url, world.clock.clone())
+            .await
+            .expect("the same catalog");
+        let gateways = [world.queries.clone(), Queries::new(&other)];
+
+        for turn in [0, 0, 0, 1, 1, 0, 1, 0, 0] {
+            let draft = gateways[turn].draft(world.new_query("select 1")).expect("a draft");
+            let settled = gateways[turn].create_ended(&draft, done(Effect::None)).await;
+            let line = settled.expect("an end").line().expect("a line");
+            let stored = world.ledger.line(&world.acme, &draft.id).await.expect("an answer");
+            assert_eq!(stored, Some(line));
+        }
+
+        assert_eq!(world.ledger.verify(&world.acme).await.expect("a chain"), 9);
+        other.close().await;
+        world.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_reads_that_end_together_are_one_chain_with_those_that_had_a_record() {
+    for world in worlds().await {
+        let ends = (0..40).map(async |number| {
+            let end = done(Effect::None);
+            match number % 3 {
+                0 => world.queries.end(&world.running("select 1").await.id, end).await,
+                _ => {
+                    let draft = world.queries.draft(world.new_query("select 1")).expect("a draft");
+                    world.queries.create_ended(&draft, end).await
+                }
+            }
+        });
+        for settled in join_all(ends).await {
+            assert!(settled.expect("an end").line().is_some());
+        }
+
+        assert_eq!(world.ledger.verify(&world.acme).await.expect("a chain"), 40);
+        world.close().await;
+    }
+}

@@ -20,8 +20,8 @@ use object_store::{
 };
 
 use super::{
-    CommitNote, ScanLog, TableLocation, TableSnapshot, Tables, WriteOptions, WrittenFile, stored_schema, to_stored,
-    write_files,
+    CommitNote, Keys, ScanLog, TableLocation, TableSnapshot, Tables, WriteOptions, WrittenFile, stored_schema,
+    to_stored, write_files,
 };
 use crate::Result;
 use crate::bucket::{Bucket, BucketConfig};
@@ -133,7 +133,7 @@ pub(crate) async fn ask(bucket: &Bucket, snapshot: &Arc<TableSnapshot>, sql: &st
     let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     session.register_object_store(&Bucket::root_url(), bucket.store());
     session
-        .register_table("t", snapshot.provider(scans.clone()))
+        .register_table("t", snapshot.provider(&Keys::default(), scans.clone()))
         .expect("the name is free");
     let answer = session
         .sql(sql)

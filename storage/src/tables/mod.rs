@@ -10,6 +10,7 @@
 //! - What a version contains never changes, so everything about it may be cached for ever.
 
 mod guard;
+mod keys;
 mod log;
 mod logical_bytes;
 mod scan;
@@ -25,7 +26,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::logstore::{CommitOrBytes, LogStore};
@@ -37,6 +38,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 use uuid::Uuid;
 
+pub use keys::{Key, Keys};
 pub use logical_bytes::logical_bytes;
 pub use scan::{ScanLog, Scanned, WarehouseTable};
 pub use snapshot::TableSnapshot;
@@ -180,7 +182,8 @@ impl Tables {
         files: Vec<WrittenFile>,
         note: &CommitNote,
     ) -> Result<Version> {
-        let mut actions = log::table(schema, note.at)?;
+        // Keys are the catalog's to know.
+        let mut actions = log::table(&Schema::new(schema.fields().clone()), note.at)?;
         actions.extend(log::adds(files.iter().map(|file| &file.0)));
         let bytes = log::commit(note, None, false, &actions)?;
 

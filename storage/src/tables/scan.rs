@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
-use datafusion::common::{Result as DataFusionResult, Statistics, project_schema};
+use datafusion::common::{Constraints, Result as DataFusionResult, Statistics, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
@@ -33,12 +33,13 @@ use crate::bucket::Bucket;
 /// One version of a table, ready to be planned over.
 pub struct WarehouseTable {
     snapshot: Arc<TableSnapshot>,
+    keys: Constraints,
     scans: ScanLog,
 }
 
 impl WarehouseTable {
-    pub(super) fn new(snapshot: Arc<TableSnapshot>, scans: ScanLog) -> Self {
-        Self { snapshot, scans }
+    pub(super) fn new(snapshot: Arc<TableSnapshot>, keys: Constraints, scans: ScanLog) -> Self {
+        Self { snapshot, keys, scans }
     }
 
     /// The version that is read.
@@ -90,6 +91,10 @@ impl TableProvider for WarehouseTable {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.keys)
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use chrono::DateTime;
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
@@ -25,7 +25,7 @@ use object_store::ObjectMeta;
 use serde::Deserialize;
 
 use super::scan::{ScanLog, WarehouseTable};
-use super::{TableLocation, Version, stats};
+use super::{Keys, TableLocation, Version, stats};
 use crate::clock::Timestamp;
 use crate::{Error, Result};
 
@@ -39,7 +39,8 @@ pub struct TableSnapshot {
     location: TableLocation,
     version: Version,
     schema: SchemaRef,
-    /// The schema that queries see: texts and binaries as views, which are cheaper to filter and to group by.
+    /// The schema that queries see: texts as views, which are cheaper to filter and to group by. Binaries are none, since
+    /// many functions do not take such.
     view: SchemaRef,
     files: Vec<Arc<TableFile>>,
     /// What pruning asks for, a column at a time, made when it is first asked for.
@@ -165,7 +166,7 @@ impl TableSnapshot {
         Arc::clone(&self.schema)
     }
 
-    /// The columns as queries see them: like [`Self::schema`], with texts and binaries as views.
+    /// The columns as queries see them: like [`Self::schema`], with texts as views.
     pub fn view_schema(&self) -> SchemaRef {
         Arc::clone(&self.view)
     }
@@ -190,9 +191,10 @@ impl TableSnapshot {
         self.files.iter().flat_map(|file| &file.logical_bytes).sum()
     }
 
-    /// The table for a query; what its plans would read is noted in `scans`.
-    pub fn provider(self: &Arc<Self>, scans: ScanLog) -> Arc<WarehouseTable> {
-        Arc::new(WarehouseTable::new(Arc::clone(self), scans))
+    /// The table for a query, with the keys that its planner may believe; what its plans would read is noted in `scans`.
+    pub fn provider(self: &Arc<Self>, keys: &Keys, scans: ScanLog) -> Arc<WarehouseTable> {
+        let keys = keys.constraints(&self.view);
+        Arc::new(WarehouseTable::new(Arc::clone(self), keys, scans))
     }
 
     pub(super) fn data_files(&self) -> &[Arc<TableFile>] {
@@ -372,10 +374,22 @@ fn bound(data_type: &DataType, bounds: impl Iterator<Item = Option<ScalarValue>>
 fn viewed(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| match field.data_type() {
         DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
-        DataType::Binary => Arc::new(field.as_ref().clone().with_data_type(DataType::BinaryView)),
-        _ => Arc::clone(field),
+        _ => renamed(field),
     });
-    Arc::new(Schema::new(fields.collect::<Vec<Arc<Field>>>()))
+    Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
+}
+
+/// A column whose lists and maps call their parts as those that a query makes: the engine's functions take a list of another
+/// name for one of another type.
+fn renamed(field: &FieldRef) -> FieldRef {
+    let called = |part: &FieldRef, name| Arc::new(renamed(part).as_ref().clone().with_name(name));
+    let data_type = match field.data_type() {
+        DataType::List(item) => DataType::List(called(item, Field::LIST_FIELD_DEFAULT_NAME)),
+        DataType::Map(entries, sorted) => DataType::Map(called(entries, "entries"), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(renamed).collect()),
+        _ => return Arc::clone(field),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
 }
 
 /// A table that some other engine has changed may need a reader to know more than Parquet files.

@@ -365,7 +365,7 @@ async fn a_version_that_was_read_before_is_read_without_a_request() {
     let session = datafusion::prelude::SessionContext::new();
     session.register_object_store(&Bucket::root_url(), world.tables.bucket().store());
     session
-        .register_table("t", snapshot.provider(ScanLog::default()))
+        .register_table("t", snapshot.provider(&Keys::default(), ScanLog::default()))
         .expect("the name is free");
     let plan = session
         .sql("select id from t where id > 0")

@@ -90,7 +90,7 @@ fn stored_type(path: &str, data_type: &DataType) -> Result<DataType> {
         | T::Utf8
         | T::Binary => data_type.clone(),
         T::LargeUtf8 | T::Utf8View => T::Utf8,
-        T::LargeBinary | T::BinaryView => T::Binary,
+        T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => T::Binary,
         T::Timestamp(_, None) => T::Timestamp(TimeUnit::Microsecond, None),
         T::Timestamp(_, Some(_)) => T::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         T::Decimal32(precision, scale) | T::Decimal64(precision, scale) | T::Decimal128(precision, scale) => {
@@ -146,7 +146,6 @@ fn unstorable(path: &str, data_type: &DataType) -> Error {
         T::Float16 => "REAL".to_owned(),
         T::Date64 => "DATE".to_owned(),
         T::Decimal256(_, scale) => format!("DECIMAL(38, {})", (*scale).clamp(0, 38)),
-        T::FixedSizeBinary(_) => "BYTEA".to_owned(),
         T::Duration(_) => "BIGINT".to_owned(),
         _ => "VARCHAR".to_owned(),
     };

@@ -40,6 +40,10 @@ impl Session {
                 if column.nullable { "" } else { "not null" }.to_owned(),
             ]);
         }
+        let keys = table.keys.iter().map(|key| {
+            let kind = if key.primary { "primary key" } else { "unique" };
+            format!("{kind} ({})", key.columns.join(", "))
+        });
         let facts = [
             Some(table.kind),
             table.rows.map(show::rows),
@@ -48,7 +52,8 @@ impl Session {
             table.version.map(|version| format!("version {version}")),
             table.location,
         ];
-        let facts: Vec<_> = facts.into_iter().flatten().filter(|fact| !fact.is_empty()).collect();
+        let facts = facts.into_iter().flatten().filter(|fact| !fact.is_empty());
+        let facts: Vec<_> = facts.chain(keys).collect();
         Ok(format!("{grid}{}\n", show::line(&facts.join(", "))))
     }
 

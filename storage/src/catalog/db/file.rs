@@ -12,8 +12,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::any::AnyConnectOptions;
-use sqlx::{AnyConnection, ConnectOptions, Connection, Executor};
+use sqlx::any::{AnyArguments, AnyConnectOptions};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, ConnectOptions, Connection, Executor};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -121,6 +122,17 @@ impl Turn {
     pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         self.unfinished = true;
         self.execute("begin immediate").await?;
+        Ok(())
+    }
+
+    /// Statements from `begin` to `commit`, all together.
+    pub(super) async fn whole_transaction(
+        &mut self,
+        statements: Query<'_, Any, AnyArguments>,
+    ) -> Result<(), sqlx::Error> {
+        self.unfinished = true;
+        statements.execute(&mut **self).await?;
+        self.unfinished = false;
         Ok(())
     }
 

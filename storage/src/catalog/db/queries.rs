@@ -320,10 +320,10 @@ fn record_of(row: &AnyRow) -> Result<QueryRecord> {
 }
 
 /// The word for results that may be there and have not expired.
-fn results_state(results: Option<&str>) -> &'static str {
+pub(super) fn results_state(results: Option<&str>) -> &'static str {
     if results.is_some() { "kept" } else { "none" }
 }
 
-fn text(value: &impl Serialize) -> Result<String> {
+pub(super) fn text(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(unreadable)
 }

@@ -5,6 +5,7 @@ use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::*;
+use crate::tables::Keys;
 use crate::tables::harness::{World, ask, batch};
 
 /// Rows `start..start + 4` with a text of three letters: 8 bytes and 5 bytes each.
@@ -161,7 +162,7 @@ async fn texts_are_views_and_the_plan_is_a_stock_one() {
     let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     session.register_object_store(&Bucket::root_url(), world.tables.bucket().store());
     session
-        .register_table("t", snapshot.provider(ScanLog::default()))
+        .register_table("t", snapshot.provider(&Keys::default(), ScanLog::default()))
         .expect("the name is free");
 
     let frame = session.sql("select name from t").await.expect("good SQL");

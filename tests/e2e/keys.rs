@@ -1,0 +1,119 @@
+//! Keys: promised by whoever makes a table, believed by whoever plans a query, and shown to whoever asks.
+
+use serde_json::json;
+
+use crate::Warehouse;
+
+#[tokio::test]
+async fn a_query_grouped_by_a_promised_key_may_select_what_the_key_decides() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema shop").await;
+    warehouse
+        .sql("create table shop.people (id int primary key not enforced, name varchar, town varchar)")
+        .await;
+    warehouse
+        .sql("insert into shop.people values (1, 'Ada', 'London'), (2, 'Kurt', 'Brno')")
+        .await;
+    warehouse
+        .sql("create table shop.visits as select 1 as person, 3 as days")
+        .await;
+
+    let grouped = "select p.id, p.name, sum(v.days) as days from shop.people p left join shop.visits v on v.person = p.id \
+                   group by p.id order by p.id";
+
+    assert_eq!(warehouse.sql(grouped).await, json!([[1, "Ada", 3], [2, "Kurt", null]]));
+    warehouse
+        .sql("create or replace table shop.people as select 1 as id, 'Ada' as name")
+        .await;
+    assert_eq!(warehouse.refused(grouped).await.code, "invalid_sql");
+}
+
+#[tokio::test]
+async fn a_table_tells_its_keys_however_it_was_made() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("shop").await;
+    let keys = json!([{ "primary": true, "columns": ["a", "b"] }, { "primary": false, "columns": ["c"] }]);
+    let columns = "a int, b int, c int, primary key (a, b) not enforced, unique (c) not enforced";
+
+    warehouse.sql(&format!("create table shop.declared ({columns})")).await;
+    warehouse
+        .sql(&format!("create table shop.filled ({columns}) as values (1, 2, null)"))
+        .await;
+    let schema = columns.replace(' ', "%20");
+    warehouse
+        .load("shop.loaded", &format!("format=csv&schema={schema}"), "a,b,c\n1,2,\n")
+        .await
+        .expect("a load that makes a table");
+    let integer = |name| json!({ "name": name, "type": "int" });
+    let wanted = json!({
+        "name": "posted", "schema": [integer("a"), integer("b"), integer("c")], "keys": keys,
+    });
+    warehouse
+        .post("/v1/datasets/shop/tables", wanted)
+        .await
+        .expect("a table by JSON");
+
+    for table in ["declared", "filled", "loaded", "posted"] {
+        let described = warehouse.get(&format!("/v1/datasets/shop/tables/{table}")).await;
+        let described = described.expect("a table describes itself");
+        assert_eq!(described["keys"], keys, "{table}");
+        let nullable: Vec<bool> = (0..3)
+            .map(|column| described["schema"][column]["nullable"] == true)
+            .collect();
+        assert_eq!(nullable, [false, false, true], "{table}");
+    }
+    warehouse.sql("insert into shop.filled values (1, 3, 4)").await;
+    let described = warehouse
+        .get("/v1/datasets/shop/tables/filled")
+        .await
+        .expect("still a table");
+    assert_eq!(described["keys"], keys, "an insert leaves them as they are");
+}
+
+#[tokio::test]
+async fn a_primary_key_is_never_null() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema shop").await;
+    warehouse
+        .sql("create table shop.people (id int primary key not enforced, name varchar)")
+        .await;
+
+    let error = warehouse
+        .refused("insert into shop.people values (null, 'nobody')")
+        .await;
+
+    assert_eq!(error.code, "type_mismatch", "{error}");
+    assert!(error.message.contains("id"), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_written_as_a_promise_is_refused() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema shop").await;
+
+    for (columns, column) in [
+        ("id int primary key", 22),
+        ("id int, unique (id)", 38),
+        ("id int primary key enforced", 22),
+        ("id int unique not enforced deferrable", 22),
+        ("id int, primary key (id)", 43),
+    ] {
+        let error = warehouse.refused(&format!("create table shop.t ({columns})")).await;
+        assert_eq!(error.code, "not_supported", "{columns}: {error}");
+        assert!(error.message.contains("not enforced"), "{columns}: {error}");
+        assert_eq!(
+            (error.line, error.column),
+            (Some(1), Some(column)),
+            "{columns}: {error}"
+        );
+    }
+    let two = "create table shop.t (a int primary key not enforced, b int primary key not enforced)";
+    assert_eq!(warehouse.refused(two).await.code, "invalid_sql");
+    let unknown = "create table shop.t (a int, primary key (b) not enforced)";
+    let error = warehouse.refused(unknown).await;
+    assert!(error.code != "internal" && error.message.contains('b'), "{error}");
+    let load = warehouse
+        .load("shop.t", "format=csv&schema=a%20int%20primary%20key", "a\n1\n")
+        .await;
+    assert!(load.expect_err("no promise").message.contains("not enforced"));
+}
