@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - One SQL text serves both databases, so values are text and 64-bit integers: JSON as text, instants as
-//!   microseconds. What must differ is in this file, [`Backend`] says where.
+//!   microseconds. What must differ is in this file, [`Backend`] says where, and in [`at_once`], which is SQLite's alone.
 //! - A commit that returned is on disk.
 //! - On SQLite there is one writer: writes wait for each other in line, in this process by a pool of one connection and
 //!   between processes by taking the lock when a transaction begins. Readers see the last commit and wait for nobody.
