@@ -117,3 +117,55 @@ async fn a_key_that_is_not_written_as_a_promise_is_refused() {
         .await;
     assert!(load.expect_err("no promise").message.contains("not enforced"));
 }
+
+#[tokio::test]
+async fn rows_without_a_value_in_a_unique_column_are_many_rows_and_one_value() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema s").await;
+    warehouse
+        .sql("create table s.a (id int primary key not enforced, email varchar unique not enforced)")
+        .await;
+    warehouse
+        .sql("insert into s.a values (1, null), (2, null), (3, 'x'), (4, null), (5, 'y')")
+        .await;
+
+    for (sql, answer) in [
+        ("select count(*) from (select distinct email from s.a)", json!([[3]])),
+        (
+            "select count(*) from (select email, id from s.a group by email, id)",
+            json!([[5]]),
+        ),
+        (
+            "select id from s.a where email is null order by email nulls first, id desc",
+            json!([[4], [2], [1]]),
+        ),
+    ] {
+        assert_eq!(warehouse.sql(sql).await, answer, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_not_believed_of_the_rows_that_unnest_makes() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema s").await;
+    warehouse
+        .sql("create table s.a (id int primary key not enforced, l int[]) as values (1, [1, 3]), (2, [3, 2])")
+        .await;
+    warehouse
+        .sql("create view s.v as select id, unnest(l) as u from s.a")
+        .await;
+
+    for (sql, answer) in [
+        ("select count(*) from (select distinct id from s.v)", json!([[2]])),
+        (
+            "select count(*) from (select id, u from s.v group by id, u)",
+            json!([[4]]),
+        ),
+        (
+            "select id, unnest(l) as u from s.a order by id, u",
+            json!([[1, 1], [1, 3], [2, 2], [2, 3]]),
+        ),
+    ] {
+        assert_eq!(warehouse.sql(sql).await, answer, "{sql}");
+    }
+}

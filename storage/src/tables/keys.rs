@@ -71,14 +71,17 @@ impl Keys {
         Arc::new(Schema::new_with_metadata(fields.collect::<Fields>(), metadata))
     }
 
-    /// What a planner may believe of a table of these columns.
+    /// What a planner may believe of a table of these columns. Rows with NULL in a unique column are many, and the engine
+    /// takes them for one, so it hears of a unique key only if its columns must not be NULL.
     pub(super) fn constraints(&self, columns: &Schema) -> Constraints {
         let constraint = |key: &Key| {
             let places: Option<Vec<usize>> = key.columns.iter().map(|name| columns.index_of(name).ok()).collect();
-            places.map(|places| match key.primary {
-                true => Constraint::PrimaryKey(places),
-                false => Constraint::Unique(places),
-            })
+            let places = places?;
+            match key.primary {
+                true => Some(Constraint::PrimaryKey(places)),
+                false if places.iter().any(|place| columns.field(*place).is_nullable()) => None,
+                false => Some(Constraint::Unique(places)),
+            }
         };
         Constraints::new_unverified(self.0.iter().filter_map(constraint).collect())
     }
@@ -99,7 +102,7 @@ mod tests {
     fn keys_are_kept_with_the_columns_and_those_of_a_primary_key_must_not_be_null() {
         let columns = Schema::new(vec![
             Field::new("id", DataType::Int64, true),
-            Field::new("email", DataType::Utf8, true),
+            Field::new("email", DataType::Utf8, false),
         ]);
         let read = Constraints::new_unverified(vec![Constraint::PrimaryKey(vec![0]), Constraint::Unique(vec![1])]);
 
@@ -111,7 +114,18 @@ mod tests {
         assert_eq!(Keys::of_schema(&kept).expect("keys"), keys);
         assert_eq!(keys.constraints(&kept), read);
         let nullable: Vec<bool> = kept.fields().iter().map(|field| field.is_nullable()).collect();
-        assert_eq!(nullable, [false, true]);
+        assert_eq!(nullable, [false, false]);
+    }
+
+    #[test]
+    fn a_planner_does_not_hear_of_a_key_that_may_be_null() {
+        let columns = Schema::new(vec![Field::new("email", DataType::Utf8, true)]);
+        let read = Constraints::new_unverified(vec![Constraint::Unique(vec![0])]);
+
+        let keys = Keys::of_constraints(&read, &columns);
+
+        assert_eq!(keys.iter().count(), 1);
+        assert_eq!(keys.constraints(&columns), Constraints::default());
     }
 
     #[test]
