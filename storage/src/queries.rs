@@ -187,7 +187,7 @@ impl Queries {
         if !is_billed(end) || record.request_id.is_some() || !record.labels.is_empty() {
             return Ok(None);
         }
-        // Whoever has the turn knows the last line, unless another process writes, too.
+        // The line that is remembered is mostly the last. If it is not, nothing is written.
         let Some(mut turn) = self.db.file_writer().await? else {
             return Ok(None);
         };

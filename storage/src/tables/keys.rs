@@ -18,7 +18,7 @@ const METADATA: &str = "wasmhouse.keys";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys(Vec<Key>);
 
-/// Columns whose values no two rows share.
+/// Columns whose values no two rows share, but for NULL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// Its columns are never NULL either.
