@@ -72,21 +72,17 @@ pub(crate) fn compare(wanted: Wanted<'_>, mut answer: Answer) -> Result<Pass, Fa
 }
 
 fn compare_plans(plans: &Compared) -> Result<Pass, Failure> {
-    let same = |pair: &Option<Pair>| pair.as_ref().map(|(found, expected)| is_same(found, expected));
-    match (
-        same(&plans.logical),
-        same(&plans.physical),
-        &plans.logical,
-        &plans.physical,
-    ) {
-        (Some(false), _, Some((found, expected)), _) => {
-            Err(wrong(format!("another logical plan: {}", difference(found, expected))))
-        }
-        (_, Some(true), _, _) => Ok(Pass::ButForScans),
-        (Some(true), _, _, _) => Ok(Pass::LogicalPlan),
-        (_, _, _, Some((found, expected))) => {
-            Err(wrong(format!("another physical plan: {}", difference(found, expected))))
-        }
+    let other = |pair: &Option<Pair>| {
+        let (found, expected) = pair.as_ref()?;
+        (!is_same(found, expected)).then(|| difference(found, expected))
+    };
+    if let Some(difference) = other(&plans.logical) {
+        return Err(wrong(format!("another logical plan: {difference}")));
+    }
+    match other(&plans.physical) {
+        None if plans.physical.is_some() => Ok(Pass::ButForScans),
+        Some(difference) if plans.logical.is_none() => Err(wrong(format!("another physical plan: {difference}"))),
+        _ if plans.logical.is_some() => Ok(Pass::LogicalPlan),
         _ => Err(wrong("it has no plan")),
     }
 }

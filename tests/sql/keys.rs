@@ -1,23 +1,13 @@
 //! Keys of `CREATE TABLE`, which DataFusion keeps as a promise without a word: here it is written out.
 
-use crate::words::{Words, list};
+use crate::words::{Words, declared_columns, list};
 
 /// What a promise ends with.
 const PROMISE: &str = "not enforced";
 
 /// The statement with its keys as promises. Any other statement as it is.
 pub(crate) fn promised(sql: &str) -> String {
-    let mut words = Words::of(sql);
-    if !words.take(&["create"]) {
-        return sql.to_owned();
-    }
-    words.take(&["or", "replace"]);
-    if !words.take(&["table"]) {
-        return sql.to_owned();
-    }
-    words.take(&["if", "not", "exists"]);
-    words.name();
-    let Some(columns) = words.group() else {
+    let Some(columns) = declared_columns(sql) else {
         return sql.to_owned();
     };
     let items = list(columns);

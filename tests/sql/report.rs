@@ -131,16 +131,16 @@ impl Report {
         };
         let mut text = String::new();
         for (file, line, sql, outcome) in &self.records {
-            if let Outcome::Excluded {
-                reason,
-                failure: Some(failure),
-            } = outcome
-            {
-                let told = one_line(&failure.message);
-                text.push_str(&format!("# {file}:{line}  {reason}: {}: {told}\n", failure.code));
-            }
-            if let Outcome::Failed(failure) = outcome {
-                text.push_str(&format!("{file}:{line}  {}\n", reason(sql, failure)));
+            match outcome {
+                Outcome::Excluded {
+                    reason,
+                    failure: Some(failure),
+                } => {
+                    let told = one_line(&failure.message);
+                    text.push_str(&format!("# {file}:{line}  {reason}: {}: {told}\n", failure.code));
+                }
+                Outcome::Failed(failure) => text.push_str(&format!("{file}:{line}  {}\n", reason(sql, failure))),
+                _ => {}
             }
         }
         fs::write(&path, text).unwrap_or_else(|error| panic!("{path}: {error}"));

@@ -1,13 +1,14 @@
 //! What stands in for a table whose columns Delta Lake has no types for, once the product has refused the table by name.
 //!
 //! If they are declared and nothing but unsigned, and no record of the file asks what type a value has, a table with the
-//! narrowest signed types that hold their values. Otherwise a view, of intervals, durations or half numbers for example: it has the rows and the types that the table would have, so
-//! what reads it is asked all the same, grows with each `INSERT`, and goes with `DROP TABLE`.
+//! narrowest signed types that hold their values. Otherwise a view, of intervals, durations or half numbers for example: it
+//! has the rows and the types that the table would have, so what reads it is asked all the same, grows with each `INSERT`,
+//! and goes with `DROP TABLE`.
 
 use crate::answers::Answer;
 use crate::external::{quoted, signed};
 use crate::runner::{Failure, Session};
-use crate::words::{Words, list, plain_name};
+use crate::words::{Words, declared_columns, list, plain_name};
 
 /// A table that was refused, as a query.
 #[derive(Clone, Debug)]
@@ -96,17 +97,7 @@ impl StandIn {
 
 /// The statement with signed columns in the place of unsigned ones, if it declares any.
 fn with_signed_columns(sql: &str) -> Option<String> {
-    let mut words = Words::of(sql);
-    if !words.take(&["create"]) {
-        return None;
-    }
-    words.take(&["or", "replace"]);
-    if !words.take(&["table"]) {
-        return None;
-    }
-    words.take(&["if", "not", "exists"]);
-    words.name()?;
-    let columns = words.group()?;
+    let columns = declared_columns(sql)?;
     let mut has_unsigned = false;
     let signed_columns: Option<Vec<String>> = list(columns)
         .into_iter()

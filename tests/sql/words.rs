@@ -140,6 +140,21 @@ fn is_letter(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '.' | '$')
 }
 
+/// What a `CREATE TABLE` declares between its first brackets.
+pub(crate) fn declared_columns(sql: &str) -> Option<&str> {
+    let mut words = Words::of(sql);
+    if !words.take(&["create"]) {
+        return None;
+    }
+    words.take(&["or", "replace"]);
+    if !words.take(&["table"]) {
+        return None;
+    }
+    words.take(&["if", "not", "exists"]);
+    words.name()?;
+    words.group()
+}
+
 /// The items of a list, split at the commas that are in no brackets.
 pub(crate) fn list(text: &str) -> Vec<&str> {
     let mut items = Vec::new();
