@@ -51,6 +51,11 @@ impl Task {
     pub fn runs_unasked(&self, bytes_processed: u64) -> bool {
         self.unasked_bytes.is_some_and(|most| bytes_processed <= most)
     }
+
+    /// Whether there will be no word to go, whatever the plan says.
+    pub fn never_waits(&self) -> bool {
+        self.runs_unasked(u64::MAX)
+    }
 }
 
 /// What becomes of the rows.

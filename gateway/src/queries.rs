@@ -75,6 +75,15 @@ pub(crate) struct Accepted {
     live: Option<Arc<Live>>,
 }
 
+impl Accepted {
+    fn of(flight: &Flight) -> Self {
+        Self {
+            record: flight.record.clone(),
+            live: Some(Arc::clone(&flight.live)),
+        }
+    }
+}
+
 /// What became of a query that somebody asked for.
 enum Begun {
     /// It has a record, or a draft of one, and is to be driven.
@@ -90,15 +99,6 @@ pub(crate) struct DryRun {
     pub(crate) planned: Planned,
     /// The names of the tables it would read, by location.
     pub(crate) names: Vec<(TableName, wasmhouse_storage::tables::TableLocation)>,
-}
-
-/// When a query is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
-    /// Before it runs, so that it can be looked at, stopped and found again.
-    Now,
-    /// When it has ended, or has run for a while.
-    AtItsEnd,
 }
 
 impl Queries {
@@ -145,12 +145,10 @@ impl Queries {
         // A query that another request has made is not this one's to stop: it does not hear this token.
         let leaving = left.clone().drop_guard();
         let work = Work::Statement(statement);
-        // Until it ends nobody is told its id, so a short one need not be on record before.
-        let record = match work.leaves_no_trace(&options) {
-            true => When::AtItsEnd,
-            false => When::Now,
+        let accepted = match work.leaves_no_trace(&options) {
+            true => self.draft(caller, work, options, left)?,
+            false => self.accept(caller, work, options, left).await?,
         };
-        let accepted = self.accept(caller, work, options, left, record).await?;
         let ended = loop {
             // One that another gateway runs may take as long as it takes.
             if let Some(ended) = self.wait(&accepted, LOOK_AGAIN_AFTER).await {
@@ -163,29 +161,31 @@ impl Queries {
 
     /// Accepts a query. It runs whether or not anybody waits for it.
     pub(crate) async fn create(&self, caller: &Caller, work: Work, options: Options) -> Result<Accepted> {
-        self.accept(caller, work, options, CancellationToken::new(), When::Now)
-            .await
+        self.accept(caller, work, options, CancellationToken::new()).await
     }
 
-    async fn accept(
-        &self,
-        caller: &Caller,
-        work: Work,
-        options: Options,
-        left: CancellationToken,
-        record: When,
-    ) -> Result<Accepted> {
+    /// Accepts a query that is recorded when it has ended, or has run for a while: until it ends nobody is told its id.
+    fn draft(&self, caller: &Caller, work: Work, options: Options, left: CancellationToken) -> Result<Accepted> {
+        let house = &self.0;
+        let record = house.records.draft(self.new_query(&caller.project, &work, &options))?;
+        let live = house.live.enter(&record.id, left);
+        let flight = Flight::unrecorded(record, work, options, live);
+        let accepted = Accepted::of(&flight);
+        // It is awaited through its end, and at shutdown through `drain`.
+        tokio::spawn(flight::drive(self.clone(), flight));
+        Ok(accepted)
+    }
+
+    /// Accepts a query that is recorded before it runs, so that it can be looked at, stopped and found again.
+    async fn accept(&self, caller: &Caller, work: Work, options: Options, left: CancellationToken) -> Result<Accepted> {
         let (queries, project) = (self.clone(), caller.project.clone());
         let (accepted, told) = oneshot::channel();
         // One task owns the query from before its record is written, so a caller who leaves in the middle leaves no
         // record that nobody drives. It is awaited through its end, and at shutdown through `drain`.
         tokio::spawn(async move {
-            match queries.begin(project, work, options, left, record).await {
+            match queries.begin(project, work, options, left).await {
                 Ok(Begun::New(flight)) => {
-                    let _ = accepted.send(Ok(Accepted {
-                        record: flight.record.clone(),
-                        live: Some(Arc::clone(&flight.live)),
-                    }));
+                    let _ = accepted.send(Ok(Accepted::of(&flight)));
                     flight::drive(queries, *flight).await;
                 }
                 Ok(Begun::Known(known)) => {
@@ -199,35 +199,10 @@ impl Queries {
         told.await.map_err(|error| Error::Internal(error.into()))?
     }
 
-    async fn begin(
-        &self,
-        project: ProjectId,
-        work: Work,
-        options: Options,
-        left: CancellationToken,
-        record: When,
-    ) -> Result<Begun> {
+    async fn begin(&self, project: ProjectId, work: Work, options: Options, left: CancellationToken) -> Result<Begun> {
         let house = &self.0;
-        let now = house.clock.now();
-        let id = work.id().unwrap_or_else(|| QueryId::new(now));
-        let new = NewQuery {
-            id: id.clone(),
-            project: project.clone(),
-            request_id: options.request_id.clone(),
-            fingerprint: work.fingerprint(&options),
-            sql: work.text(),
-            kind: work.word().to_owned(),
-            labels: options.labels.clone(),
-            owner: house.owner.clone(),
-            lease_until: now.plus(house.lease),
-            // A query that must wait for a worker says so, which is one more wait for the disk.
-            started: house.pool.has_room(&project),
-        };
-        if record == When::AtItsEnd {
-            let record = house.records.draft(new)?;
-            let live = house.live.enter(&id, left);
-            return Ok(Begun::New(Box::new(Flight::unrecorded(record, work, options, live))));
-        }
+        let new = self.new_query(&project, &work, &options);
+        let id = new.id.clone();
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {
             Ok(Created::New(record)) => Ok(Begun::New(Box::new(Flight::recorded(record, work, options, live)))),
@@ -241,6 +216,24 @@ impl Queries {
                 house.live.leave(&id);
                 Err(error.into())
             }
+        }
+    }
+
+    fn new_query(&self, project: &ProjectId, work: &Work, options: &Options) -> NewQuery {
+        let house = &self.0;
+        let now = house.clock.now();
+        NewQuery {
+            id: work.id().unwrap_or_else(|| QueryId::new(now)),
+            project: project.clone(),
+            request_id: options.request_id.clone(),
+            fingerprint: work.fingerprint(options),
+            sql: work.text(),
+            kind: work.word().to_owned(),
+            labels: options.labels.clone(),
+            owner: house.owner.clone(),
+            lease_until: now.plus(house.lease),
+            // A query that must wait for a worker says so, which is one more wait for the disk.
+            started: house.pool.has_room(project),
         }
     }
 

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use moka::future::Cache;
+use tracing::debug;
 
 use crate::catalog::db::{self, Db};
 use crate::catalog::{self, Catalog, Effect};
@@ -195,7 +196,8 @@ impl Queries {
             return Ok(None);
         };
         let line = Ended::of(record).entry(&record.id, end, now).line(seq + 1, &hash)?;
-        if db::at_once::write(&mut turn, record, &line).await.is_err() {
+        if let Err(error) = db::at_once::write(&mut turn, record, &line).await {
+            debug!(query.id = %record.id, "the end of a query is written statement by statement: {error}");
             self.heads.invalidate(&record.project).await;
             return Ok(None);
         }

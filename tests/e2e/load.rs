@@ -207,6 +207,41 @@ async fn appended_columns_are_matched_by_name() {
 }
 
 #[tokio::test]
+async fn columns_that_are_declared_again_are_those_the_table_has() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("shop").await;
+    let declared = |columns: &str| format!("format=csv&header=false&schema={}", columns.replace(' ', "%20"));
+
+    for file in ["1,a\n", "2,b\n"] {
+        let load = warehouse
+            .load("shop.sales", &declared("id bigint, name varchar"), file)
+            .await;
+        load.expect("a load, the first or a later one");
+    }
+    for (columns, message) in [
+        (
+            "name varchar, id bigint",
+            "column 1 of the table is id of type BIGINT, and the declared one is name of type VARCHAR",
+        ),
+        ("id int, name varchar", "the declared one is id of type INT"),
+        (
+            "id bigint",
+            "column 2 of the table is name of type VARCHAR, and the declared one is nothing",
+        ),
+    ] {
+        let refused = warehouse.load("shop.sales", &declared(columns), "3,c\n").await;
+        let error = refused.expect_err("another declaration");
+        assert_eq!(error.code, "type_mismatch", "{error}");
+        assert!(error.message.contains(message), "{error}");
+    }
+
+    assert_eq!(
+        warehouse.sql("select id, name from shop.sales order by id").await,
+        json!([[1, "a"], [2, "b"]])
+    );
+}
+
+#[tokio::test]
 async fn compressed_bodies_are_unpacked() {
     let warehouse = Warehouse::start().await;
     warehouse.dataset("shop").await;

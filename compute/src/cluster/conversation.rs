@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_flight::FlightData;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::utils::flight_data_to_arrow_batch;
+use bytes::Bytes;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use tokio::sync::mpsc;
@@ -27,7 +28,8 @@ pub enum Said {
 
 /// An open conversation. Dropping it tells the worker to stop.
 pub struct Conversation {
-    words: mpsc::Sender<FlightData>,
+    /// None when the task was all there is to say.
+    words: Option<mpsc::Sender<FlightData>>,
     frames: Streaming<FlightData>,
     /// The columns of the rows, once the worker has said them.
     schema: Option<SchemaRef>,
@@ -36,11 +38,9 @@ pub struct Conversation {
 impl Conversation {
     pub(super) async fn start(channel: Channel, token: &str, task: &Task) -> Result<Self> {
         let (words, spoken) = mpsc::channel(2);
-        let task = serde_json::to_vec(task).map_err(|error| Error::Internal(error.into()))?;
-        words
-            .send(FlightData::new().with_app_metadata(task))
-            .await
-            .map_err(|_| lost("it does not listen"))?;
+        let text = serde_json::to_vec(task).map_err(|error| Error::Internal(error.into()))?;
+        say(&words, text).await?;
+        let words = (!task.never_waits()).then_some(words);
 
         let mut client = FlightServiceClient::new(channel)
             .max_decoding_message_size(usize::MAX)
@@ -69,18 +69,17 @@ impl Conversation {
 
     /// The price is accepted: run.
     pub async fn go(&mut self) -> Result<()> {
-        self.words
-            .send(FlightData::new().with_app_metadata("go"))
-            .await
-            .map_err(|_| lost("it does not listen"))
+        match &self.words {
+            Some(words) => say(words, "go").await,
+            None => Ok(()),
+        }
     }
 
     /// The plan was all we wanted. Returns when the worker has put the query away.
     pub async fn decline(mut self) -> Result<()> {
-        self.words
-            .send(FlightData::new().with_app_metadata("no"))
-            .await
-            .map_err(|_| lost("it does not listen"))?;
+        if let Some(words) = &self.words {
+            say(words, "no").await?;
+        }
         match self.frames.message().await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err(lost("it went on")),
@@ -115,6 +114,11 @@ impl Conversation {
             }
         }
     }
+}
+
+async fn say(words: &mpsc::Sender<FlightData>, text: impl Into<Bytes>) -> Result<()> {
+    let word = FlightData::new().with_app_metadata(text);
+    words.send(word).await.map_err(|_| lost("it does not listen"))
 }
 
 fn lost(why: &str) -> Error {

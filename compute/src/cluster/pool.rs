@@ -205,18 +205,17 @@ impl Shared {
     /// An idle worker of this project, or one of nobody. Dead ones are dropped on the way.
     fn take(&self, project: &ProjectId) -> Option<Process> {
         let mut idle = self.idle();
-        idle.retain_mut(|process| {
-            let alive = process.is_alive();
-            if !alive {
-                info!("an idle worker had died");
+        loop {
+            let own = idle
+                .iter()
+                .rposition(|process| process.project.as_ref() == Some(project));
+            let found = own.or_else(|| idle.iter().position(|process| process.project.is_none()))?;
+            let mut process = idle.remove(found);
+            if process.is_alive() {
+                return Some(process);
             }
-            alive
-        });
-        let own = idle
-            .iter()
-            .rposition(|process| process.project.as_ref() == Some(project));
-        let found = own.or_else(|| idle.iter().position(|process| process.project.is_none()));
-        found.map(|index| idle.remove(index))
+            info!("an idle worker had died");
+        }
     }
 
     /// A worker has nothing to do. The longest idle ones end when there are more than may be.

@@ -55,15 +55,18 @@ pub(super) struct Desk {
 }
 
 /// The answer to one task. Dropping it stops the work.
-pub(super) fn answer(
+pub(super) async fn answer(
     desk: Arc<Desk>,
     task: Task,
     words: Streaming<FlightData>,
 ) -> impl Stream<Item = Result<FlightData, Status>> {
     let (out, bursts) = mpsc::channel(BURSTS_IN_FLIGHT);
-    let work = AbortOnDropHandle::new(tokio::spawn(async move {
-        work(&desk, task, Line::new(out, words)).await;
-    }));
+    let mut work = Box::pin(async move { work(&desk, task, Line::new(out, words)).await });
+    // What waits for nothing is done here and now; another thread that wakes up for it would cost more than it does.
+    let work = match futures::poll!(work.as_mut()) {
+        Poll::Ready(()) => None,
+        Poll::Pending => Some(AbortOnDropHandle::new(tokio::spawn(work))),
+    };
     ReceiverStream::new(bursts).flat_map(move |burst: Vec<FlightData>| {
         let _keep = &work;
         stream::iter(burst.into_iter().map(Ok))

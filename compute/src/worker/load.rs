@@ -181,8 +181,12 @@ async fn wanted_columns(
     table: Option<&str>,
 ) -> Result<(Option<SchemaRef>, Keys), Stop> {
     match (table, declared) {
-        (Some(schema), _) => {
+        (Some(schema), declared) => {
             let schema: Schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;
+            if let Some(columns) = declared {
+                let columns = declared_columns(state, columns).await?;
+                must_agree(stored_schema(columns.as_ref())?.as_ref(), &schema)?;
+            }
             let columns = nullable(schema.fields().iter().map(AsRef::as_ref));
             Ok((Some(columns), Keys::default()))
         }
@@ -193,6 +197,29 @@ async fn wanted_columns(
         }
         (None, None) => Ok((None, Keys::default())),
     }
+}
+
+/// Columns may be declared for a table that is there, as by a job that made it yesterday, and are then those it has.
+fn must_agree(declared: &Schema, table: &Schema) -> Result<(), SqlError> {
+    let word = |column: Option<&Arc<Field>>| match column {
+        Some(column) => format!("{} of type {}", column.name(), exactly::sql_name(column.data_type())),
+        None => "nothing".to_owned(),
+    };
+    for place in 0..declared.fields().len().max(table.fields().len()) {
+        let (said, there) = (declared.fields().get(place), table.fields().get(place));
+        let agree = said.zip(there).is_some_and(|(said, there)| {
+            said.name().eq_ignore_ascii_case(there.name()) && said.data_type() == there.data_type()
+        });
+        if !agree {
+            return Err(malformed(format!(
+                "column {} of the table is {}, and the declared one is {}; leave the declaration out, or replace the table",
+                place + 1,
+                word(there),
+                word(said)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The columns of a CSV file in its own order, with the types that are wanted.

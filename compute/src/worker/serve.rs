@@ -6,6 +6,7 @@
 use std::io::{BufRead, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
@@ -13,7 +14,7 @@ use arrow_flight::{
     PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -57,6 +58,10 @@ pub struct Ready {
     /// Where it listens, on loopback.
     pub address: SocketAddr,
 }
+
+/// How long the headers of an answer may wait to leave with the first that is said, a small answer in one piece. Without
+/// anything to say they tell that the task was taken.
+const HEADERS_WAIT: Duration = Duration::from_millis(20);
 
 /// Serves until standard input closes. `start_log` is called first, with what the gateway says about logs.
 pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -> Result<(), BoxError> {
@@ -175,8 +180,10 @@ impl FlightService for Door {
         if self.project.get_or_init(|| task.project.clone()) != &task.project {
             return Err(Status::permission_denied("this worker belongs to another project"));
         }
-        let answers = head::answer(Arc::clone(&self.desk), task, words);
-        Ok(Response::new(answers.boxed()))
+        let mut answers = head::answer(Arc::clone(&self.desk), task, words).await.boxed();
+        let first = tokio::time::timeout(HEADERS_WAIT, answers.next()).await;
+        let first = stream::iter(first.ok().flatten());
+        Ok(Response::new(first.chain(answers).boxed()))
     }
 
     async fn handshake(

@@ -20,7 +20,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::TRAILER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use futures::channel::mpsc::{self, Sender};
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, BoxStream, PollNext};
 use futures::{SinkExt, StreamExt, future};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -94,7 +94,10 @@ pub(super) fn body(
     // The sender's own slot is the whole buffer: a chunk is encoded when the one before it has been taken.
     let (frames, taken) = mpsc::channel(0);
     let writing = stream::once(deliver(format, schema, rows, end, frames)).filter_map(|()| future::ready(None));
-    Body::new(StreamBody::new(stream::select(writing, taken)))
+    // The writer first, so that a chunk is there whenever one can be: the server sends what it holds, be it the head of the
+    // answer alone, as soon as there is none.
+    let body = stream::select_with_strategy(writing, taken, |_: &mut ()| PollNext::Left);
+    Body::new(StreamBody::new(body))
 }
 
 type Frames = Sender<Result<Frame<Bytes>, Failure>>;

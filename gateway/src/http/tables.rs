@@ -69,7 +69,7 @@ struct TableContents {
     keys: Vec<TableKey>,
 }
 
-/// Columns whose values no two rows share. Nothing checks it; queries are planned as if it held.
+/// Columns whose values no two rows share, but for NULL. Nothing checks it; queries are planned as if it held.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TableKey {

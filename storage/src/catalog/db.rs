@@ -11,7 +11,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
@@ -44,6 +44,9 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 
 /// How long a caller waits for its turn before it is told that the database is not available.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long whoever opens a new file and finds it locked waits before it asks again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// What every connection to SQLite is told first.
 const SQLITE_SETTINGS: &str = "pragma busy_timeout = 10000; \
@@ -110,9 +113,7 @@ impl Db {
             (false, false) => format!("{url}?mode=rwc"),
         };
         let options = url.parse::<AnyConnectOptions>()?;
-        // The first connection creates the file and makes it a WAL database.
-        let mut first = options.connect().await?;
-        first.execute(SQLITE_SETTINGS).await?;
+        let mut first = Self::first_connection(&options).await?;
         // The migrator knows no lock for SQLite, so two processes that open a new file are kept apart by ours.
         let mut tx = first.begin_with("begin immediate").await?;
         migrator(APPEND_ONLY_ON_SQLITE)
@@ -127,6 +128,22 @@ impl Db {
             writer: file(1),
             readers: file(SQLITE_READERS),
         })
+    }
+
+    /// Creates the file and makes it a WAL database. SQLite waits for no lock where it changes the journal: of several who
+    /// open a new file, all but one may be told that it is locked, and ask again.
+    async fn first_connection(options: &AnyConnectOptions) -> Result<AnyConnection> {
+        let patient_until = Instant::now() + PATIENCE;
+        loop {
+            let mut first = options.connect().await?;
+            match first.execute(SQLITE_SETTINGS).await {
+                Ok(_) => return Ok(first),
+                Err(error) if is_locked(&error) && Instant::now() < patient_until => {
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     async fn open_postgres(url: &str) -> Result<Backend> {
@@ -303,6 +320,12 @@ fn meaning(code: &str) -> Meaning {
             _ => Meaning::Defect,
         },
     }
+}
+
+/// Whether SQLite says that somebody else has the file just now.
+fn is_locked(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|said| said.code());
+    code.is_some_and(|code| matches!(code.parse::<i32>().map(|number| number & 0xff), Ok(5 | 6)))
 }
 
 /// What went wrong with a row that belongs to a project: most likely there is no such project.

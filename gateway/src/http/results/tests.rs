@@ -8,7 +8,7 @@ use arrow::datatypes::*;
 use arrow::ipc::reader::StreamReader;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use http_body_util::BodyExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
@@ -134,6 +134,24 @@ fn some_rows() -> RecordBatch {
 
 fn one_column(name: &str, array: impl Array + 'static) -> RecordBatch {
     RecordBatch::try_from_iter([(name, Arc::new(array) as ArrayRef)]).expect("one column")
+}
+
+#[test]
+fn rows_that_are_there_leave_without_a_wait_and_so_in_one_write() {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let batch = RecordBatch::try_from_iter([("a", column)]).expect("a batch");
+
+    for format in FORMATS {
+        let rows = stream::iter([Ok(batch.clone()), Ok(batch.clone())]).boxed();
+        let mut body = body(format, batch.schema(), rows, || end(None));
+        let mut frames = Vec::new();
+        // A body that must be asked twice is one that the server flushes for in between.
+        while let Some(frame) = body.frame().now_or_never().expect("a frame at once") {
+            frames.push(frame.expect("no failure"));
+        }
+        assert!(frames.pop().is_some_and(|last| last.is_trailers()), "{format:?}");
+        assert!(!frames.is_empty(), "{format:?}");
+    }
 }
 
 #[tokio::test]
