@@ -63,6 +63,11 @@ impl Engine {
         })
     }
 
+    /// What the sessions of this process share.
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeEnv> {
+        self.blank.runtime_env()
+    }
+
     /// The session of one query.
     pub fn session(
         &self,
@@ -72,12 +77,36 @@ impl Engine {
         now_us: i64,
     ) -> Result<SessionState, SqlError> {
         let default_dataset = dataset.map_or(NOWHERE, DatasetName::as_str);
-        let mut config = SessionConfig::new()
-            .with_target_partitions(self.threads)
+        let config = SessionConfig::new()
             .with_default_catalog_and_schema(project.as_str(), default_dataset)
-            .with_create_default_catalog_and_schema(false)
             // The engine's own would show the folders of this process; the view of the catalog brings another.
             .with_information_schema(false);
+        self.session_with(config, settings, now_us)
+    }
+
+    /// The session of a part of a query, on whatever worker: its plan is made, and names functions.
+    pub(crate) fn session_of_task(
+        &self,
+        config: SessionConfig,
+        settings: &BTreeMap<String, String>,
+        now_us: i64,
+    ) -> Result<SessionState, SqlError> {
+        // The size of batches may have been chosen for what travels between workers.
+        let batch_size = config.options().execution.batch_size;
+        let mut state = self.session_with(config, settings, now_us)?;
+        state.config_mut().options_mut().execution.batch_size = batch_size;
+        Ok(state)
+    }
+
+    fn session_with(
+        &self,
+        mut config: SessionConfig,
+        settings: &BTreeMap<String, String>,
+        now_us: i64,
+    ) -> Result<SessionState, SqlError> {
+        config = config
+            .with_target_partitions(self.threads)
+            .with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
         options.execution.collect_statistics = true;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 use wasmhouse_storage::catalog::Relation;
 use wasmhouse_storage::ids::{DatasetName, ProjectId, QueryId};
 use wasmhouse_storage::queries::Usage;
@@ -56,6 +57,15 @@ impl Task {
     pub fn never_waits(&self) -> bool {
         self.runs_unasked(u64::MAX)
     }
+}
+
+/// The word to go: the price is accepted, and these workers may be used.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Go {
+    /// Where the workers of this query listen, the head among them. Empty: the head does it alone.
+    pub workers: Vec<Url>,
+    /// What each of them wants to see.
+    pub ticket: String,
 }
 
 /// What becomes of the rows.
@@ -178,6 +188,15 @@ pub struct PlannedTable {
     pub files: u64,
     /// Their logical bytes in these columns.
     pub bytes: u64,
+}
+
+/// What a worker used for a query that another worker is the head of.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct PartUsage {
+    /// CPU time of the process.
+    pub cpu_ms: u64,
+    /// The most memory that it held.
+    pub peak_memory_bytes: u64,
 }
 
 /// How far a query has come.

@@ -83,6 +83,10 @@ pub(crate) struct QueryConfig {
     pub(crate) timeout_max_ms: u64,
     /// Time the planner has.
     pub(crate) planning_timeout_ms: u64,
+    /// Workers that one query may have.
+    pub(crate) workers_max: usize,
+    /// What a query must process for each of its workers, in MiB; one that processes less has one.
+    pub(crate) mib_per_worker: u64,
     /// Queries that may wait for a worker.
     pub(crate) queue_max: usize,
     /// How long a query may wait for a worker.
@@ -158,6 +162,8 @@ impl Default for Config {
                 timeout_ms: 300_000,
                 timeout_max_ms: 3_600_000,
                 planning_timeout_ms: 10_000,
+                workers_max: 1,
+                mib_per_worker: 1024,
                 queue_max: 100,
                 queue_timeout_ms: 60_000,
                 results_hours: 24,
@@ -175,6 +181,24 @@ impl Default for Config {
                 format: LogFormat::Text,
                 level: "info".to_owned(),
             },
+        }
+    }
+}
+
+impl QueryConfig {
+    /// How many workers a query deserves that processes so many bytes.
+    pub(crate) fn workers_for(&self, bytes: u64) -> usize {
+        let deserved = bytes.div_ceil(self.mib_per_worker << 20);
+        usize::try_from(deserved)
+            .unwrap_or(usize::MAX)
+            .clamp(1, self.workers_max)
+    }
+
+    /// What one worker is enough for, in bytes.
+    pub(crate) fn bytes_of_one_worker(&self) -> u64 {
+        match self.workers_max {
+            1 => u64::MAX,
+            _ => self.mib_per_worker << 20,
         }
     }
 }

@@ -20,6 +20,7 @@ mod statements;
 mod tables;
 mod tpch;
 mod values;
+mod workers;
 
 #[path = "../harness/mod.rs"]
 #[expect(dead_code, reason = "the harness serves all suites, and this one needs a part of it")]

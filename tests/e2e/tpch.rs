@@ -68,8 +68,8 @@ fn parquet(batches: impl RecordBatchIterator) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_22_queries_of_tpch_have_the_22_right_answers() {
-    let warehouse = Warehouse::start().await;
+async fn the_22_queries_of_tpch_have_the_22_right_answers_however_many_workers_there_are() {
+    let mut warehouse = Warehouse::start().await;
     warehouse.dataset("tpch").await;
     for (name, file) in tables() {
         warehouse
@@ -78,6 +78,19 @@ async fn the_22_queries_of_tpch_have_the_22_right_answers() {
             .expect(name);
     }
 
+    assert_all_right(&warehouse).await;
+    for workers in [2, 3, 7] {
+        warehouse.configure(&format!(
+            "[workers]\nmax = 8\n[queries]\nworkers_max = {workers}\nmib_per_worker = 1\n"
+        ));
+        warehouse.restart().await;
+        assert_all_right(&warehouse).await;
+        // Those that a query had, and the next one that is kept warm.
+        assert_eq!(warehouse.worker_pids().len(), workers + 1, "{workers} workers");
+    }
+}
+
+async fn assert_all_right(warehouse: &Warehouse) {
     let mut wrong = Vec::new();
     for number in 1..=22 {
         let sql = fs::read_to_string(folder().join(format!("q{number:02}.sql"))).expect("the query is kept as a file");

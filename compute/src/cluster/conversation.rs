@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_flight::FlightData;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::utils::flight_data_to_arrow_batch;
+use arrow_flight::{Action, FlightData};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
@@ -14,7 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
-use crate::task::{Frame, Task};
+use crate::task::{Frame, Go, PartUsage, Task};
+use crate::worker::READ_METER;
 use crate::{Error, Result};
 
 /// What the worker says next.
@@ -42,15 +43,8 @@ impl Conversation {
         say(&words, text).await?;
         let words = (!task.never_waits()).then_some(words);
 
-        let mut client = FlightServiceClient::new(channel)
-            .max_decoding_message_size(usize::MAX)
-            .max_encoding_message_size(usize::MAX);
-        let mut request = Request::new(ReceiverStream::new(spoken));
-        let bearer = format!("Bearer {token}")
-            .parse()
-            .map_err(|_| Error::Internal("the token is not a header".into()))?;
-        request.metadata_mut().insert("authorization", bearer);
-        let frames = client
+        let request = signed(ReceiverStream::new(spoken), token)?;
+        let frames = client(channel)
             .do_exchange(request)
             .await
             .map_err(|status| lost(status.message()))?
@@ -67,10 +61,11 @@ impl Conversation {
         self.schema.clone()
     }
 
-    /// The price is accepted: run.
-    pub async fn go(&mut self) -> Result<()> {
+    /// The price is accepted: run, with these workers.
+    pub async fn go(&mut self, go: &Go) -> Result<()> {
+        let text = serde_json::to_vec(go).map_err(|error| Error::Internal(error.into()))?;
         match &self.words {
-            Some(words) => say(words, "go").await,
+            Some(words) => say(words, text).await,
             None => Ok(()),
         }
     }
@@ -114,6 +109,32 @@ impl Conversation {
             }
         }
     }
+}
+
+/// What the worker used for a query that another one was the head of.
+pub(super) async fn read_meter(channel: Channel, token: &str) -> Result<PartUsage> {
+    let request = signed(Action::new(READ_METER, ""), token)?;
+    let answer = client(channel).do_action(request).await;
+    let mut answer = answer.map_err(|status| lost(status.message()))?.into_inner();
+    let usage = answer.message().await.map_err(|status| lost(status.message()))?;
+    let usage = usage.ok_or_else(|| lost("it hung up"))?;
+    serde_json::from_slice(&usage.body).map_err(|error| Error::Internal(error.into()))
+}
+
+fn client(channel: Channel) -> FlightServiceClient<Channel> {
+    FlightServiceClient::new(channel)
+        .max_decoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX)
+}
+
+/// A request that shows that it comes from the worker's own gateway.
+fn signed<T>(message: T, token: &str) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    let bearer = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| Error::Internal("the token is not a header".into()))?;
+    request.metadata_mut().insert("authorization", bearer);
+    Ok(request)
 }
 
 async fn say(words: &mpsc::Sender<FlightData>, text: impl Into<Bytes>) -> Result<()> {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::conversation::Conversation;
+use url::Url;
+
+use super::conversation::{Conversation, read_meter};
 use super::pool::{Shared, Slot};
 use super::process::Process;
-use crate::task::Task;
+use crate::task::{PartUsage, Task};
 use crate::{Error, Result};
 
 /// A worker for one query. It returns to the pool by [`Lease::give_back`]; dropped, it is killed.
@@ -23,6 +25,24 @@ impl Lease {
             pool,
             slot: Some(slot),
         }
+    }
+
+    /// Where its worker listens.
+    pub fn url(&self) -> &Url {
+        let process = self.process.as_ref();
+        &process.expect("a lease has its worker until it is given back").url
+    }
+
+    /// What its worker used for a query that another one was the head of.
+    pub async fn read_meter(&self) -> Result<PartUsage> {
+        let process = self.process.as_ref();
+        let process = process.expect("a lease has its worker until it is given back");
+        read_meter(process.channel.clone(), &process.token).await
+    }
+
+    /// Whether its worker lives.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_alive)
     }
 
     /// Hands the task over and listens.

@@ -13,10 +13,12 @@ use std::time::Duration;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 use wasmhouse_storage::bucket::BucketConfig;
-use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::clock::Clock;
+use wasmhouse_storage::ids::{ProjectId, QueryId};
 
 use super::lease::Lease;
 use super::process::Process;
+use super::ticket::Signer;
 use crate::worker::WorkerLog;
 use crate::{Error, Result};
 
@@ -55,6 +57,8 @@ pub struct Pool(Arc<Shared>);
 
 pub(super) struct Shared {
     config: PoolConfig,
+    /// What the workers of a query show each other.
+    tickets: Signer,
     /// One permit for each worker that may run a query.
     slots: Arc<Semaphore>,
     /// The same for each project.
@@ -73,13 +77,15 @@ impl Pool {
             _ => {}
         }
         std::fs::create_dir_all(&config.spill_dir).map_err(|error| Error::Internal(error.into()))?;
-        let first = Process::start(&config).await?;
+        let tickets = Signer::new(Clock::System)?;
+        let first = Process::start(&config, &tickets.public_key()).await?;
         Ok(Self(Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.workers_max)),
             shares: Mutex::default(),
             queue: Semaphore::new(config.queue_max),
             idle: Mutex::new(vec![first]),
             config,
+            tickets,
         })))
     }
 
@@ -88,11 +94,34 @@ impl Pool {
         let slot = self.0.slot(project).await?;
         let mut process = match self.0.take(project) {
             Some(process) => process,
-            None => Process::start(&self.0.config).await?,
+            None => self.0.start_process().await?,
         };
         process.project = Some(project.clone());
         Shared::keep_one_warm(&self.0);
         Ok(Lease::new(process, Arc::clone(&self.0), slot))
+    }
+
+    /// Further workers for a query that has one: as many as are wanted and free now, which may be none. Nobody waits for
+    /// them, so a query holds no worker idle while it hopes for another.
+    pub async fn lease_more(&self, project: &ProjectId, wanted: usize) -> Result<Vec<Lease>> {
+        let slots: Vec<Slot> = (0..wanted).map_while(|_| self.0.free_slot(project)).collect();
+        let starting = slots.into_iter().map(|slot| async {
+            let mut process = match self.0.take(project) {
+                Some(process) => process,
+                None => self.0.start_process().await?,
+            };
+            process.project = Some(project.clone());
+            Ok(Lease::new(process, Arc::clone(&self.0), slot))
+        });
+        // All of them or none: a lease that is dropped frees its slot.
+        let leases = futures::future::try_join_all(starting).await;
+        Shared::keep_one_warm(&self.0);
+        leases
+    }
+
+    /// What the workers of this attempt show each other, for as long as it may take.
+    pub fn ticket(&self, project: &ProjectId, query: &QueryId, attempt: u32, time: Duration) -> Result<String> {
+        self.0.tickets.sign(project, query, attempt, time)
     }
 
     /// Whether a query of this project would find a worker now.
@@ -139,15 +168,10 @@ impl Drop for Waiting {
 impl Shared {
     /// A slot, now or when it is this query's turn.
     async fn slot(&self, project: &ProjectId) -> Result<Slot> {
-        let share = self.share(project);
-        if let Ok(of_project) = Arc::clone(&share).try_acquire_owned()
-            && let Ok(of_all) = Arc::clone(&self.slots).try_acquire_owned()
-        {
-            return Ok(Slot {
-                _of_all: of_all,
-                _of_project: of_project,
-            });
+        if let Some(slot) = self.free_slot(project) {
+            return Ok(slot);
         }
+        let share = self.share(project);
         if self.slots.is_closed() {
             return Err(Error::Closing);
         }
@@ -167,6 +191,20 @@ impl Shared {
             Ok(Err(_)) => Err(Error::Closing),
             Err(_) => Err(Error::NoWorkers),
         }
+    }
+
+    /// A slot, if there is one now.
+    fn free_slot(&self, project: &ProjectId) -> Option<Slot> {
+        let of_project = self.share(project).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some(Slot {
+            _of_all: of_all,
+            _of_project: of_project,
+        })
+    }
+
+    async fn start_process(&self) -> Result<Process> {
+        Process::start(&self.config, &self.tickets.public_key()).await
     }
 
     fn share(&self, project: &ProjectId) -> Arc<Semaphore> {
@@ -191,7 +229,7 @@ impl Shared {
             return;
         }
         runtime.spawn(async move {
-            match Process::start(&shared.config).await {
+            match shared.start_process().await {
                 Ok(process) => shared.put(process),
                 Err(error) => warn!(%error, "a worker could not be started: {error}"),
             }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tonic::transport::{Channel, Endpoint};
+use url::Url;
 use wasmhouse_storage::ids::ProjectId;
 
+use super::channel::CONNECT_TIMEOUT;
 use super::pool::PoolConfig;
+use super::ticket::PublicKey;
 use crate::session::Resources;
 use crate::worker::memory::OUT_OF_MEMORY_STATUS;
 use crate::worker::{Bootstrap, Ready};
@@ -16,6 +19,11 @@ use crate::{Code, Error, Result, SqlError};
 
 /// How long a worker may take to say that it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often a worker that has a query is asked for a sign of life, and how long it may take to give one. Together longer
+/// than planning may take, since whoever plans may not look up.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a dying process may take to be gone.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,13 +36,15 @@ pub(super) struct Process {
     spill: tempfile::TempDir,
     pub(super) token: String,
     pub(super) channel: Channel,
+    /// Where it listens.
+    pub(super) url: Url,
     /// Whose worker it is, from its first lease on.
     pub(super) project: Option<ProjectId>,
 }
 
 impl Process {
     /// Starts a worker and waits until it listens.
-    pub(super) async fn start(config: &PoolConfig) -> Result<Self> {
+    pub(super) async fn start(config: &PoolConfig, tickets: &PublicKey) -> Result<Self> {
         let spill = tempfile::Builder::new()
             .prefix("worker-")
             .tempdir_in(&config.spill_dir)
@@ -64,6 +74,7 @@ impl Process {
                 threads: config.threads,
             },
             process_bytes: config.process_bytes,
+            tickets: tickets.clone(),
             log: config.log.clone(),
         };
         let mut pipe = child.stdin.take().expect("standard input was piped above");
@@ -81,10 +92,13 @@ impl Process {
             Err(_) => return Err(Error::WorkerLost("it did not listen in time".to_owned())),
         }
         let ready: Ready = serde_json::from_str(&answer).map_err(defect)?;
-        let channel = Endpoint::from_shared(format!("http://{}", ready.address))
+        let url = Url::parse(&format!("http://{}", ready.address)).map_err(defect)?;
+        let channel = Endpoint::from_shared(url.to_string())
             .map_err(defect)?
             .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(2))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_EVERY)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .connect()
             .await
             .map_err(|error| Error::WorkerLost(format!("it ended before it was asked: {error}")))?;
@@ -94,6 +108,7 @@ impl Process {
             spill,
             token,
             channel,
+            url,
             project: None,
         })
     }

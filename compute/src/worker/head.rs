@@ -29,10 +29,11 @@ use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::tables::{Keys, ScanLog, Tables};
 
 use super::meter::{Meter, bytes_read};
+use super::task::{self, Tasks};
 use super::{export, load, wire, write};
 use crate::session::{Engine, logical_plan};
 use crate::sql::blame;
-use crate::task::{Action, Frame, Planned, Progress, Task};
+use crate::task::{Action, Frame, Go, Planned, Progress, Task};
 use crate::{Code, Error, Result, SqlError, catalog_view, causes, estimate};
 
 /// Bursts of frames that may wait for the network before the plan has to.
@@ -49,7 +50,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// What a worker keeps between the queries of its project.
 pub(super) struct Desk {
-    pub(super) engine: Engine,
+    pub(super) engine: Arc<Engine>,
+    pub(super) tasks: Tasks,
     pub(super) tables: Tables,
     pub(super) bucket: Bucket,
 }
@@ -120,8 +122,14 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         tables,
     }))
     .await?;
+    let mut plan = plan;
+    let mut state = state;
     if !task.runs_unasked(bytes_processed) {
-        line.word_to_go().await?;
+        let go = line.word_to_go().await?;
+        if go.workers.len() > 1 {
+            state = desk.tasks.session_of_head(&state, &task, &go, bytes_processed)?;
+            plan = state.create_physical_plan(&logical).await?;
+        }
     } else if !is_trivial(&plan) {
         // What is said next may take long.
         line.flush().await?;
@@ -144,6 +152,7 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
             line.say(&Frame::Exported { files }).await?;
         }
     }
+    let plan = task::with_metrics_of_all(plan).await;
     Ok(meter.read(Some(&plan)))
 }
 
@@ -317,10 +326,10 @@ impl Line {
     }
 
     /// The gateway has accepted the price. Anything else is a goodbye.
-    async fn word_to_go(&mut self) -> Result<(), Stop> {
+    async fn word_to_go(&mut self) -> Result<Go, Stop> {
         self.flush().await?;
         match self.words.message().await {
-            Ok(Some(word)) if word.app_metadata == "go" => Ok(()),
+            Ok(Some(word)) => serde_json::from_slice(&word.app_metadata).map_err(|_| Stop::NobodyListens),
             _ => Err(Stop::NobodyListens),
         }
     }
@@ -364,6 +373,7 @@ impl From<DataFusionError> for Stop {
     fn from(error: DataFusionError) -> Self {
         let said = blame::sql_error(&error);
         match said.code {
+            Code::Internal if task::is_lost(&error) => Stop::Failed(Error::WorkerLost(causes(&error))),
             Code::Internal => Stop::Failed(Error::Internal(error.into())),
             _ => Stop::Failed(Error::Sql(said)),
         }
@@ -392,6 +402,10 @@ impl From<wasmhouse_storage::Error> for Stop {
 fn explain(failure: Error, query: &str) -> SqlError {
     match failure {
         Error::Sql(error) => error,
+        Error::WorkerLost(why) => SqlError::new(
+            Code::WorkerCrashed,
+            format!("another worker of the query was lost: {why}"),
+        ),
         Error::Storage(wasmhouse_storage::Error::Invalid(message)) => SqlError::new(Code::TypeMismatch, message),
         Error::Storage(wasmhouse_storage::Error::NotFound(message)) => SqlError::new(Code::UnknownTable, message),
         other => {

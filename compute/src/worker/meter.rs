@@ -2,14 +2,15 @@
 //!
 //! A worker has one query at a time, so what the process used while it ran is what the query used.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::physical_plan::ExecutionPlan;
 use wasmhouse_storage::queries::Usage;
 
 use super::memory;
+use crate::task::PartUsage;
 
 /// Runs from the task's arrival to its end.
 #[derive(Debug)]
@@ -36,15 +37,35 @@ impl Meter {
 
     /// The reading at the end. What was billed and written is added by those who know it.
     pub(super) fn read(&self, plan: Option<&Arc<dyn ExecutionPlan>>) -> Usage {
+        let cpu = process_cpu();
+        *last_read() = cpu;
         Usage {
             rows_returned: self.rows(),
-            cpu_ms: millis(process_cpu().saturating_sub(self.cpu_at_start)),
+            cpu_ms: millis(cpu.saturating_sub(self.cpu_at_start)),
             wall_ms: millis(self.started.elapsed()),
             peak_memory_bytes: memory::peak(),
             bytes_read: plan.map_or(0, bytes_read),
             ..Usage::default()
         }
     }
+}
+
+/// What this process used since it last said so, for queries that another worker is the head of.
+pub(super) fn read_since_last() -> PartUsage {
+    let cpu = process_cpu();
+    let before = std::mem::replace(&mut *last_read(), cpu);
+    let usage = PartUsage {
+        cpu_ms: millis(cpu.saturating_sub(before)),
+        peak_memory_bytes: memory::peak(),
+    };
+    memory::reset_peak();
+    usage
+}
+
+/// The CPU time of this process when it was last said.
+fn last_read() -> MutexGuard<'static, Duration> {
+    static LAST_READ: Mutex<Duration> = Mutex::new(Duration::ZERO);
+    LAST_READ.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes that the plan's scans have fetched so far.

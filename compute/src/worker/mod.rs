@@ -11,9 +11,11 @@ mod load;
 pub mod memory;
 mod meter;
 mod serve;
+mod task;
 mod wire;
 mod write;
 
+pub(crate) use serve::READ_METER;
 pub(crate) use write::exactly;
 
 pub use serve::{Bootstrap, Ready, WorkerLog, serve};

@@ -18,15 +18,23 @@ use futures::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
+use url::Url;
 use wasmhouse_storage::bucket::{Bucket, BucketConfig};
+use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::tables::Tables;
 use wasmhouse_storage::{BoxError, ids::ProjectId};
 
-use super::{head, memory};
+use super::task::Tasks;
+use super::{head, memory, meter};
+use crate::cluster::{Channels, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, PublicKey};
 use crate::session::{Engine, Resources};
 use crate::task::Task;
+
+/// The action that asks a worker what it used.
+pub(crate) const READ_METER: &str = "read-meter";
 
 /// What a worker is told at its start.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +47,8 @@ pub struct Bootstrap {
     pub resources: Resources,
     /// What the whole process may hold.
     pub process_bytes: u64,
+    /// How to check the tickets of queries.
+    pub tickets: PublicKey,
     /// How to log.
     pub log: WorkerLog,
 }
@@ -71,21 +81,35 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
     stay_when_asked_to_stop()?;
     memory::limit(bootstrap.process_bytes);
 
-    let bucket = Bucket::open(&bootstrap.bucket)?;
-    let door = Door {
-        token: bootstrap.token,
-        desk: Arc::new(head::Desk {
-            engine: Engine::new(&bucket, &bootstrap.resources)?,
-            tables: Tables::new(bucket.clone()),
-            bucket,
-        }),
-        project: Arc::default(),
-    };
-
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let ready = Ready {
         address: listener.local_addr()?,
     };
+    let bucket = Bucket::open(&bootstrap.bucket)?;
+    let engine = Arc::new(Engine::new(&bucket, &bootstrap.resources)?);
+    let tasks = Tasks {
+        engine: Arc::clone(&engine),
+        inspector: Arc::new(Inspector::new(&bootstrap.tickets, Clock::System)),
+        channels: Channels::new(),
+        url: Url::parse(&format!("http://{}", ready.address))?,
+        project: Arc::default(),
+        worker: Arc::default(),
+    };
+    let door = Door {
+        token: bootstrap.token,
+        project: Arc::clone(&tasks.project),
+        desk: Arc::new(head::Desk {
+            engine,
+            tasks: tasks.clone(),
+            tables: Tables::new(bucket.clone()),
+            bucket,
+        }),
+    };
+    let parts = InterceptedService::new(tasks.worker().into_worker_server(), move |request: Request<()>| {
+        tasks.admit(&request.metadata().clone().into_headers())?;
+        Ok(request)
+    });
+
     println!("{}", serde_json::to_string(&ready)?);
     std::io::stdout().flush()?;
 
@@ -96,7 +120,11 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
     // Without it a small answer waits 40 ms for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
+        // A head that is gone without a word leaves no tasks behind.
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(service)
+        .add_service(parts)
         .serve_with_incoming(incoming)
         .await?;
     Ok(())
@@ -130,7 +158,7 @@ fn stay_when_asked_to_stop() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The one call a worker answers is `DoExchange`; the rest of Arrow Flight is not spoken here.
+/// The calls a worker answers are `DoExchange` and `DoAction`; the rest of Arrow Flight is not spoken here.
 struct Door {
     token: String,
     desk: Arc<head::Desk>,
@@ -217,8 +245,17 @@ impl FlightService for Door {
         Err(not_spoken())
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        Err(not_spoken())
+    /// The worker says what it used for a query that another one is the head of.
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        self.admit(&request)?;
+        if request.get_ref().r#type != READ_METER {
+            return Err(not_spoken());
+        }
+        let usage =
+            serde_json::to_vec(&meter::read_since_last()).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(
+            stream::iter([Ok(arrow_flight::Result::new(usage))]).boxed(),
+        ))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
@@ -227,5 +264,5 @@ impl FlightService for Door {
 }
 
 fn not_spoken() -> Status {
-    Status::unimplemented("a worker answers DoExchange only")
+    Status::unimplemented("a worker answers DoExchange and DoAction only")
 }

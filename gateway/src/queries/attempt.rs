@@ -9,8 +9,8 @@ use metrics::counter;
 use tracing::warn;
 use wasmhouse_compute::cluster::{Conversation, Lease, Said};
 use wasmhouse_compute::sql::{Kind, Statement};
-use wasmhouse_compute::task::{Action, ExportedFile, Frame, Planned, Task};
-use wasmhouse_compute::{Code, Error as ComputeError, SqlError};
+use wasmhouse_compute::task::{Action, ExportedFile, Frame, Go, Planned, Task};
+use wasmhouse_compute::{Code, Error as ComputeError, SqlError, causes};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::queries::{QueryState, Usage};
 use wasmhouse_storage::results::{ResultManifest, ResultWriter};
@@ -24,6 +24,9 @@ use crate::error::{Error, Result};
 /// How often a query is tried when its worker is lost.
 const ATTEMPTS: u32 = 3;
 
+/// How long a worker may take to say what it used.
+const METER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long a worker may take to hear that a plan was all that was wanted.
 const DECLINE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,7 +38,7 @@ pub(super) async fn work_on(
     action: Action,
     target: Option<Target>,
 ) -> Result<Landed> {
-    let mut task = flight.task(slice, action);
+    let mut task = flight.task(house, slice, action);
     loop {
         match attempt(house, flight, &task, target.as_ref()).await {
             Err(Attempt::Lost(why)) if task.attempt + 1 < ATTEMPTS => {
@@ -78,10 +81,12 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
     }
     flight.live.tell(|now| now.phase = "planning");
 
+    let mut crew = Crew::default();
     let talked = match ask(house, &lease, task).await {
-        Ok(talk) => converse(house, flight, talk, task, target).await,
+        Ok(talk) => converse(house, flight, talk, &lease, &mut crew, task, target).await,
         Err(error) => Err(error),
     };
+    let talked = crew.dismiss(talked).await;
     hang_up(lease, talked).await
 }
 
@@ -153,6 +158,8 @@ async fn converse(
     house: &House,
     flight: &Flight,
     mut talk: Conversation,
+    head: &Lease,
+    crew: &mut Crew,
     task: &Task,
     target: Option<&Target>,
 ) -> Result<Landed, Talk> {
@@ -171,7 +178,8 @@ async fn converse(
         now.planned = Some(planned);
     });
     if waits {
-        talk.go().await?;
+        *crew = Crew::lease(house, task, bytes_processed).await?;
+        talk.go(&crew.orders(house, flight, task, head)?).await?;
     }
 
     let mut rows: Option<ResultWriter> = None;
@@ -187,6 +195,9 @@ async fn converse(
             Said::Frame(Frame::Written { schema, files }) => written = Some((schema, files)),
             Said::Frame(Frame::Exported { files }) => exported = Some(files),
             Said::Frame(Frame::End(usage)) => break usage,
+            Said::Frame(Frame::Failed(error)) if error.code == Code::WorkerCrashed => {
+                return Err(Talk::Silent(error.message));
+            }
             Said::Frame(Frame::Failed(error)) => return Err(Talk::Answered(error.into())),
             Said::Frame(Frame::Planned(_)) => return Err(Talk::Unwanted(Error::Internal("a second plan".into()))),
         }
@@ -206,6 +217,72 @@ async fn converse(
         _ => Err(Talk::Unwanted(Error::Internal(
             "the worker wrote what nobody asked for, or did not write".into(),
         ))),
+    }
+}
+
+/// The workers of an attempt besides its head. Those that are not dismissed are killed.
+#[derive(Default)]
+struct Crew(Vec<Lease>);
+
+impl Crew {
+    /// As many as these bytes deserve and are free.
+    async fn lease(house: &House, task: &Task, bytes: u64) -> Result<Self, Talk> {
+        let wanted = house.config.workers_for(bytes) - 1;
+        match house.pool.lease_more(&task.project, wanted).await {
+            Ok(leases) => Ok(Self(leases)),
+            // They could not be started; the head can do it alone.
+            Err(error) => {
+                warn!(query.id = %task.query, "a query goes on with one worker: {}", causes(&error));
+                Ok(Self::default())
+            }
+        }
+    }
+
+    /// What the head is told of them.
+    fn orders(&self, house: &House, flight: &Flight, task: &Task, head: &Lease) -> Result<Go, Talk> {
+        if self.0.is_empty() {
+            return Ok(Go::default());
+        }
+        let time = flight.time(house);
+        Ok(Go {
+            workers: [head]
+                .into_iter()
+                .chain(&self.0)
+                .map(|lease| lease.url().clone())
+                .collect(),
+            ticket: house.pool.ticket(&task.project, &task.query, task.attempt, time)?,
+        })
+    }
+
+    /// After an answer they say what they used, and are free; after anything else nothing is known of their state, but
+    /// perhaps of their end.
+    async fn dismiss(self, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
+        match talked {
+            Ok(mut landed) => {
+                for lease in self.0 {
+                    let Ok(Ok(used)) = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await else {
+                        // The rows are there. A worker that cannot say what they cost it is not used again.
+                        continue;
+                    };
+                    landed.usage.cpu_ms += used.cpu_ms;
+                    landed.usage.peak_memory_bytes = landed.usage.peak_memory_bytes.max(used.peak_memory_bytes);
+                    lease.give_back();
+                }
+                Ok(landed)
+            }
+            Err(Talk::Silent(how)) => {
+                for mut lease in self.0 {
+                    if !lease.is_alive() {
+                        return match lease.bury().await {
+                            ComputeError::WorkerLost(why) => Err(Talk::Silent(format!("{how} ({why})"))),
+                            error => Err(Talk::Unwanted(error.into())),
+                        };
+                    }
+                }
+                Err(Talk::Silent(how))
+            }
+            Err(other) => Err(other),
+        }
     }
 }
 

@@ -136,12 +136,7 @@ async fn run_on_record(house: &House, flight: &Flight) -> Result<Landed> {
 
 /// Runs until it lands, its time is up, or it is not wanted any more. Dropping the run kills its worker.
 async fn within_limits(house: &House, flight: &Flight) -> Result<Landed> {
-    let most = Duration::from_millis(house.config.timeout_max_ms);
-    let time = flight
-        .options
-        .timeout
-        .unwrap_or(Duration::from_millis(house.config.timeout_ms))
-        .min(most);
+    let time = flight.time(house);
     tokio::select! {
         biased;
         () = flight.live.cancel.cancelled() => Err(SqlError::new(Code::Cancelled, "the query was cancelled").into()),
@@ -262,7 +257,7 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
                 return Err(SqlError::new(Code::InvalidSql, message).into());
             }
             let depends = own_reads(house, project, options, statement).await?;
-            let mut task = flight.task(slice, Action::Return);
+            let mut task = flight.task(house, slice, Action::Return);
             if *if_not_exists {
                 // It was decided above, and the planner does not know it.
                 task.sql.clone_from(query);
@@ -368,6 +363,15 @@ impl Flight {
         }
     }
 
+    /// How long it may take.
+    pub(super) fn time(&self, house: &House) -> Duration {
+        let asked = self
+            .options
+            .timeout
+            .unwrap_or(Duration::from_millis(house.config.timeout_ms));
+        asked.min(Duration::from_millis(house.config.timeout_max_ms))
+    }
+
     pub(super) fn is_recorded(&self) -> bool {
         self.on_record.initialized()
     }
@@ -380,8 +384,9 @@ impl Flight {
         Ok(())
     }
 
-    pub(super) fn task(&self, slice: slice::Slice, action: Action) -> Task {
+    pub(super) fn task(&self, house: &House, slice: slice::Slice, action: Action) -> Task {
         task(
+            house,
             &self.record.id,
             &self.record.project,
             self.record.created_at,
@@ -400,7 +405,9 @@ impl Flight {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the one place where a task is put together")]
 fn task(
+    house: &House,
     query: &QueryId,
     project: &ProjectId,
     now: Timestamp,
@@ -422,8 +429,13 @@ fn task(
         params: options.params.clone(),
         settings: options.settings.clone(),
         now_us: now.micros(),
-        // What is within the caller's budget needs no further word.
-        unasked_bytes: Some(options.max_bytes.unwrap_or(u64::MAX)),
+        // What is within the caller's budget, and needs no other worker, needs no further word.
+        unasked_bytes: Some(
+            options
+                .max_bytes
+                .unwrap_or(u64::MAX)
+                .min(house.config.bytes_of_one_worker()),
+        ),
     }
 }
 
@@ -453,6 +465,7 @@ pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement
         .collect();
     let now = house.clock.now();
     let task = task(
+        house,
         &QueryId::new(now),
         project,
         now,

@@ -1,0 +1,61 @@
+//! How workers of one query reach each other.
+//!
+//! A peer that goes silent is noticed within seconds, whatever its kernel still acknowledges: both ends ask for a sign of
+//! life, and hang up without one.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use datafusion::error::DataFusionError;
+use datafusion_distributed::grpc::{self, BoxCloneSyncChannel};
+use datafusion_distributed::{ChannelResolver, WorkerChannel};
+use moka::sync::Cache;
+use tonic::transport::{Channel, Endpoint};
+use url::Url;
+
+/// How long a peer may take to accept a connection.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a peer is asked for a sign of life.
+pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// How long it may take to give one: a busy machine is not a dead one.
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a connection that nobody uses is kept.
+const KEPT_FOR: Duration = Duration::from_secs(300);
+
+/// Connections to other workers. A clone has the same ones.
+#[derive(Clone)]
+pub(crate) struct Channels(Cache<Url, Channel>);
+
+impl Channels {
+    pub(crate) fn new() -> Self {
+        Self(Cache::builder().max_capacity(1_000).time_to_idle(KEPT_FOR).build())
+    }
+
+    /// A connection to `url`, which is made when it is first used.
+    fn channel(&self, url: &Url) -> Result<Channel, tonic::transport::Error> {
+        if let Some(channel) = self.0.get(url) {
+            return Ok(channel);
+        }
+        let channel = Endpoint::from_shared(url.to_string())?
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_EVERY)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .connect_lazy();
+        self.0.insert(url.clone(), channel.clone());
+        Ok(channel)
+    }
+}
+
+#[async_trait]
+impl ChannelResolver for Channels {
+    async fn get_worker_client_for_url(&self, url: &Url) -> Result<Box<dyn WorkerChannel>, DataFusionError> {
+        let channel = self
+            .channel(url)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(grpc::create_worker_client(BoxCloneSyncChannel::new(channel)))
+    }
+}

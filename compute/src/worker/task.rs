@@ -1,0 +1,266 @@
+//! A part of a query whose head is another worker, or this one: the session that its plan is read and run in.
+//!
+//! # Invariants
+//! - Nothing is done without the query's ticket, for this worker's project.
+//! - The session has the functions and options that the head's session has: the plan names functions, and brings neither.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_distributed::{
+    DistributedExec, DistributedExt, DistributedMetricsFormat, SessionStateBuilderExt, Worker, WorkerQueryContext,
+    WorkerResolver, WorkerSessionBuilder, rewrite_distributed_plan_with_metrics,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use tonic::Status;
+use url::Url;
+use wasmhouse_storage::ids::ProjectId;
+
+use crate::cluster::{Channels, Inspector};
+use crate::session::Engine;
+use crate::task::{Go, Task};
+use crate::{Error, Result};
+
+/// How the ticket travels.
+const TICKET: HeaderName = http::header::AUTHORIZATION;
+
+/// How the session's options travel: JSON in base64, since a value may be any text.
+const OPTIONS: HeaderName = HeaderName::from_static("wasmhouse-session");
+
+/// How long workers may take to say what they counted, when the rows are there.
+const METRICS_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// How many times smaller a file is than the logical bytes in it, more or less.
+const PACKED: u64 = 4;
+
+/// What a session needs to know that the plan does not say.
+#[derive(Debug, Serialize, Deserialize)]
+struct Options {
+    settings: BTreeMap<String, String>,
+    now_us: i64,
+}
+
+/// What a worker needs to do parts of queries.
+#[derive(Clone)]
+pub(super) struct Tasks {
+    pub(super) engine: Arc<Engine>,
+    pub(super) inspector: Arc<Inspector>,
+    pub(super) channels: Channels,
+    /// Where this worker listens.
+    pub(super) url: Url,
+    /// Whose worker this is, from its first task on.
+    pub(super) project: Arc<OnceLock<ProjectId>>,
+    pub(super) worker: Arc<OnceLock<Worker>>,
+}
+
+impl Tasks {
+    /// Lets a request in that shows a ticket for this worker's project.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
+        let ticket = headers
+            .get(TICKET)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .and_then(|ticket| self.inspector.inspect(ticket))
+            .ok_or_else(|| Status::unauthenticated("not for you"))?;
+        if self.project.get_or_init(|| ticket.project.clone()) != &ticket.project {
+            return Err(Status::permission_denied("this worker belongs to another project"));
+        }
+        Ok(())
+    }
+
+    /// The session of a head that has other workers: the same, with a planner that gives them their parts.
+    pub(super) fn session_of_head(
+        &self,
+        state: &SessionState,
+        task: &Task,
+        go: &Go,
+        bytes: u64,
+    ) -> Result<SessionState, Error> {
+        let partitions = (go.workers.len() * state.config().target_partitions()) as u64;
+        let headers = headers(task, go).map_err(Error::Internal)?;
+        let builder = SessionStateBuilder::new_from_existing(state.clone())
+            .with_distributed_worker_resolver(Crew(go.workers.clone()))
+            .with_distributed_channel_resolver(self.channels.clone())
+            .with_distributed_local_worker_context(self.worker().to_local_worker_context(self.url.clone()))
+            .with_distributed_passthrough_headers(headers)
+            .and_then(|builder| {
+                // Files are packed, so their bytes are fewer than those the query is billed for.
+                let share = (bytes / partitions / PACKED).max(1);
+                builder.with_distributed_file_scan_config_bytes_per_partition(share as usize)
+            })
+            .map_err(|error| Error::Internal(error.into()))?;
+        // It takes the place of the planner that is there, and calls that first.
+        Ok(builder.with_distributed_planner().build())
+    }
+
+    /// What answers the requests of other workers.
+    pub(super) fn worker(&self) -> Worker {
+        self.worker
+            .get_or_init(|| {
+                Worker::from_session_builder(self.clone())
+                    .with_runtime_env(Arc::clone(self.engine.runtime()))
+                    .with_version(env!("CARGO_PKG_VERSION"))
+            })
+            .clone()
+    }
+}
+
+#[async_trait]
+impl WorkerSessionBuilder for Tasks {
+    async fn build_session_state(&self, query: WorkerQueryContext) -> Result<SessionState, DataFusionError> {
+        let external = |error| DataFusionError::External(error);
+        let options = read_options(&query.headers).map_err(external)?;
+        let mut builder = query.builder;
+        let config = std::mem::take(builder.config()).unwrap_or_default();
+        let config = config
+            .with_distributed_channel_resolver(self.channels.clone())
+            .with_distributed_passthrough_headers(ours(&query.headers))?;
+        self.engine
+            .session_of_task(config, &options.settings, options.now_us)
+            .map_err(|error| external(Box::new(error)))
+    }
+}
+
+/// The workers of a query are those of its lease.
+struct Crew(Vec<Url>);
+
+impl WorkerResolver for Crew {
+    fn get_urls(&self) -> Result<Vec<Url>, DataFusionError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// What each worker of the query is told with every request.
+fn headers(task: &Task, go: &Go) -> Result<HeaderMap, wasmhouse_storage::BoxError> {
+    let options = serde_json::to_vec(&Options {
+        settings: task.settings.clone(),
+        now_us: task.now_us,
+    })?;
+    let mut headers = HeaderMap::new();
+    headers.insert(TICKET, HeaderValue::try_from(format!("Bearer {}", go.ticket))?);
+    headers.insert(OPTIONS, HeaderValue::try_from(BASE64_URL_SAFE_NO_PAD.encode(options))?);
+    Ok(headers)
+}
+
+fn read_options(headers: &HeaderMap) -> Result<Options, wasmhouse_storage::BoxError> {
+    let text = headers.get(OPTIONS).ok_or("a task without options")?;
+    Ok(serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text)?)?)
+}
+
+/// What a worker tells the next one.
+fn ours(headers: &HeaderMap) -> HeaderMap {
+    [TICKET, OPTIONS]
+        .into_iter()
+        .filter_map(|name| headers.get(&name).cloned().map(|value| (name, value)))
+        .collect()
+}
+
+/// Whether a query failed because another worker does not answer.
+pub(super) fn is_lost(error: &DataFusionError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        // What a worker says itself comes as an error of the engine again; this is what the connection says.
+        if error.is::<Status>() || error.is::<tonic::transport::Error>() {
+            return true;
+        }
+        next = error.source();
+    }
+    // A worker that lost another one can only tell so in words.
+    let text = error.to_string();
+    [
+        "transport error",
+        "error trying to connect",
+        "h2 protocol error",
+        "connection closed",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+}
+
+/// The plan with what all workers counted, as far as they say it in time. A plan of one worker is itself.
+pub(super) async fn with_metrics_of_all(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    if !plan.is::<DistributedExec>() {
+        return plan;
+    }
+    // Tasks that nobody asked for rows, as under a limit, never say anything.
+    let all = rewrite_distributed_plan_with_metrics(Arc::clone(&plan), DistributedMetricsFormat::Aggregated);
+    match tokio::time::timeout(METRICS_TIMEOUT, all).await {
+        Ok(Ok(counted)) => counted,
+        _ => plan,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use wasmhouse_storage::bucket::{Bucket, BucketConfig};
+    use wasmhouse_storage::clock::Clock;
+    use wasmhouse_storage::ids::QueryId;
+
+    use super::*;
+    use crate::cluster::Signer;
+    use crate::session::Resources;
+
+    fn tasks(folder: &TempDir, signer: &Signer) -> Tasks {
+        let config = BucketConfig {
+            url: Url::from_directory_path(folder.path()).expect("an absolute path"),
+            options: Default::default(),
+        };
+        let bucket = Bucket::open(&config).expect("a bucket");
+        let resources = Resources {
+            memory_bytes: 1 << 24,
+            spill_bytes: 1 << 24,
+            spill_dir: folder.path().to_owned(),
+            threads: 1,
+        };
+        Tasks {
+            engine: Arc::new(Engine::new(&bucket, &resources).expect("an engine")),
+            inspector: Arc::new(Inspector::new(&signer.public_key(), Clock::System)),
+            channels: Channels::new(),
+            url: Url::parse("http://127.0.0.1:1").expect("a URL"),
+            project: Arc::default(),
+            worker: Arc::default(),
+        }
+    }
+
+    fn shown(ticket: &str) -> HeaderMap {
+        let value = HeaderValue::try_from(format!("Bearer {ticket}")).expect("a header");
+        HeaderMap::from_iter([(TICKET, value)])
+    }
+
+    #[test]
+    fn a_worker_does_parts_of_one_projects_queries_for_who_shows_a_ticket() {
+        let folder = TempDir::new().expect("a folder");
+        let clock = Clock::System;
+        let signer = Signer::new(clock.clone()).expect("a key");
+        let tasks = tasks(&folder, &signer);
+        let ticket = |signer: &Signer, project: &str, time| {
+            let project = project.parse().expect("a name");
+            let ticket = signer.sign(&project, &QueryId::new(clock.now()), 0, time);
+            shown(&ticket.expect("a ticket"))
+        };
+        let hour = Duration::from_secs(3600);
+        let stranger = Signer::new(clock.clone()).expect("a key");
+
+        let refused = |headers: &HeaderMap| tasks.admit(headers).expect_err("no ticket of ours").code();
+        for headers in [
+            HeaderMap::new(),
+            shown(""),
+            ticket(&stranger, "acme", hour),
+            ticket(&signer, "acme", Duration::ZERO),
+        ] {
+            assert_eq!(refused(&headers), tonic::Code::Unauthenticated);
+        }
+        assert!(tasks.admit(&ticket(&signer, "acme", hour)).is_ok());
+        assert_eq!(refused(&ticket(&signer, "other", hour)), tonic::Code::PermissionDenied);
+        assert!(tasks.admit(&ticket(&signer, "acme", hour)).is_ok());
+    }
+}
