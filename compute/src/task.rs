@@ -190,6 +190,19 @@ pub struct PlannedTable {
     pub bytes: u64,
 }
 
+/// What the gateway says to a worker whose query has another one as its head. The answer is a [`PartUsage`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// From now on do parts of this project's queries, and of no other's.
+    BelongTo {
+        /// Whose worker it is.
+        project: ProjectId,
+    },
+    /// Say what you used since you were last asked.
+    ReadMeter,
+}
+
 /// What a worker used for a query that another worker is the head of.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct PartUsage {

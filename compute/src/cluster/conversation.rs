@@ -14,8 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
-use crate::task::{Frame, Go, PartUsage, Task};
-use crate::worker::READ_METER;
+use crate::task::{Frame, Go, Order, PartUsage, Task};
 use crate::{Error, Result};
 
 /// What the worker says next.
@@ -111,9 +110,10 @@ impl Conversation {
     }
 }
 
-/// What the worker used for a query that another one was the head of.
-pub(super) async fn read_meter(channel: Channel, token: &str) -> Result<PartUsage> {
-    let request = signed(Action::new(READ_METER, ""), token)?;
+/// Says something to a worker whose query has another one as its head, and hears what it used since it was last asked.
+pub(super) async fn order(channel: Channel, token: &str, order: &Order) -> Result<PartUsage> {
+    let text = serde_json::to_vec(order).map_err(|error| Error::Internal(error.into()))?;
+    let request = signed(Action::new("order", text), token)?;
     let answer = client(channel).do_action(request).await;
     let mut answer = answer.map_err(|status| lost(status.message()))?.into_inner();
     let usage = answer.message().await.map_err(|status| lost(status.message()))?;

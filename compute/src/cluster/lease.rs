@@ -1,14 +1,19 @@
 //! A worker that serves one query and nobody else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
+use wasmhouse_storage::ids::ProjectId;
 
-use super::conversation::{Conversation, read_meter};
+use super::conversation::{Conversation, order};
 use super::pool::{Shared, Slot};
 use super::process::Process;
-use crate::task::{PartUsage, Task};
+use crate::task::{Order, PartUsage, Task};
 use crate::{Error, Result};
+
+/// How long a worker that is idle may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A worker for one query. It returns to the pool by [`Lease::give_back`]; dropped, it is killed.
 pub struct Lease {
@@ -35,9 +40,21 @@ impl Lease {
 
     /// What its worker used for a query that another one was the head of.
     pub async fn read_meter(&self) -> Result<PartUsage> {
+        self.order(&Order::ReadMeter).await
+    }
+
+    /// Tells its worker whose it is, before other workers ask anything of it.
+    pub(super) async fn belong_to(&self, project: &ProjectId) -> Result<()> {
+        let project = project.clone();
+        let told = tokio::time::timeout(ANSWER_TIMEOUT, self.order(&Order::BelongTo { project })).await;
+        told.map_err(|_| Error::WorkerLost("it does not answer".to_owned()))?
+            .map(drop)
+    }
+
+    async fn order(&self, said: &Order) -> Result<PartUsage> {
         let process = self.process.as_ref();
         let process = process.expect("a lease has its worker until it is given back");
-        read_meter(process.channel.clone(), &process.token).await
+        order(process.channel.clone(), &process.token, said).await
     }
 
     /// Whether its worker lives.

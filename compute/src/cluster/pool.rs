@@ -111,7 +111,9 @@ impl Pool {
                 None => self.0.start_process().await?,
             };
             process.project = Some(project.clone());
-            Ok(Lease::new(process, Arc::clone(&self.0), slot))
+            let lease = Lease::new(process, Arc::clone(&self.0), slot);
+            lease.belong_to(project).await?;
+            Ok(lease)
         });
         // All of them or none: a lease that is dropped frees its slot.
         let leases = futures::future::try_join_all(starting).await;

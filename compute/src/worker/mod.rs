@@ -15,7 +15,6 @@ mod task;
 mod wire;
 mod write;
 
-pub(crate) use serve::READ_METER;
 pub(crate) use write::exactly;
 
 pub use serve::{Bootstrap, Ready, WorkerLog, serve};

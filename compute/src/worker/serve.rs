@@ -31,10 +31,7 @@ use super::task::Tasks;
 use super::{head, memory, meter};
 use crate::cluster::{Channels, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, PublicKey};
 use crate::session::{Engine, Resources};
-use crate::task::Task;
-
-/// The action that asks a worker what it used.
-pub(crate) const READ_METER: &str = "read-meter";
+use crate::task::{Order, Task};
 
 /// What a worker is told at its start.
 #[derive(Debug, Serialize, Deserialize)]
@@ -162,7 +159,7 @@ fn stay_when_asked_to_stop() -> std::io::Result<()> {
 struct Door {
     token: String,
     desk: Arc<head::Desk>,
-    /// Whose worker this is, from its first task on.
+    /// Whose worker this is, once its gateway has said so.
     project: Arc<std::sync::OnceLock<ProjectId>>,
 }
 
@@ -177,6 +174,13 @@ impl Door {
             Ok(())
         } else {
             Err(Status::unauthenticated("not for you"))
+        }
+    }
+
+    fn belong_to(&self, project: ProjectId) -> Result<(), Status> {
+        match *self.project.get_or_init(|| project.clone()) == project {
+            true => Ok(()),
+            false => Err(Status::permission_denied("this worker belongs to another project")),
         }
     }
 }
@@ -205,9 +209,7 @@ impl FlightService for Door {
             .ok_or_else(|| Status::invalid_argument("no task"))?;
         let task: Task = serde_json::from_slice(&first.app_metadata)
             .map_err(|error| Status::invalid_argument(format!("the task cannot be read: {error}")))?;
-        if self.project.get_or_init(|| task.project.clone()) != &task.project {
-            return Err(Status::permission_denied("this worker belongs to another project"));
-        }
+        self.belong_to(task.project.clone())?;
         let mut answers = head::answer(Arc::clone(&self.desk), task, words).await.boxed();
         let first = tokio::time::timeout(HEADERS_WAIT, answers.next()).await;
         let first = stream::iter(first.ok().flatten());
@@ -245,11 +247,14 @@ impl FlightService for Door {
         Err(not_spoken())
     }
 
-    /// The worker says what it used for a query that another one is the head of.
+    /// What the gateway has to say to a worker whose query has another one as its head.
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         self.admit(&request)?;
-        if request.get_ref().r#type != READ_METER {
-            return Err(not_spoken());
+        let order = serde_json::from_slice(&request.into_inner().body)
+            .map_err(|error| Status::invalid_argument(format!("the order cannot be read: {error}")))?;
+        match order {
+            Order::BelongTo { project } => self.belong_to(project)?,
+            Order::ReadMeter => {}
         }
         let usage =
             serde_json::to_vec(&meter::read_since_last()).map_err(|error| Status::internal(error.to_string()))?;

@@ -12,17 +12,20 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use datafusion::error::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::{
-    DistributedExec, DistributedExt, DistributedMetricsFormat, SessionStateBuilderExt, Worker, WorkerQueryContext,
-    WorkerResolver, WorkerSessionBuilder, rewrite_distributed_plan_with_metrics,
+    DistributedExec, DistributedExt, DistributedMetricsFormat, SessionStateBuilderExt, Worker, WorkerPlanRewriteEvent,
+    WorkerPlanRewriteEventResponse, WorkerPlanRewriteHandler, WorkerQueryContext, WorkerResolver, WorkerSessionBuilder,
+    rewrite_distributed_plan_with_metrics,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 use url::Url;
 use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::tables::arrived;
 
 use crate::cluster::{Channels, Inspector};
 use crate::session::Engine;
@@ -56,7 +59,7 @@ pub(super) struct Tasks {
     pub(super) channels: Channels,
     /// Where this worker listens.
     pub(super) url: Url,
-    /// Whose worker this is, from its first task on.
+    /// Whose worker this is, once its gateway has said so.
     pub(super) project: Arc<OnceLock<ProjectId>>,
     pub(super) worker: Arc<OnceLock<Worker>>,
 }
@@ -70,10 +73,11 @@ impl Tasks {
             .and_then(|value| value.strip_prefix("Bearer "))
             .and_then(|ticket| self.inspector.inspect(ticket))
             .ok_or_else(|| Status::unauthenticated("not for you"))?;
-        if self.project.get_or_init(|| ticket.project.clone()) != &ticket.project {
-            return Err(Status::permission_denied("this worker belongs to another project"));
+        // Only the gateway says whose worker this is: a ticket, which other workers hold too, does not.
+        match self.project.get() {
+            Some(project) if *project == ticket.project => Ok(()),
+            _ => Err(Status::permission_denied("this worker does not belong to this project")),
         }
-        Ok(())
     }
 
     /// The session of a head that has other workers: the same, with a planner that gives them their parts.
@@ -122,10 +126,23 @@ impl WorkerSessionBuilder for Tasks {
         let config = std::mem::take(builder.config()).unwrap_or_default();
         let config = config
             .with_distributed_channel_resolver(self.channels.clone())
+            .with_distributed_worker_plan_rewrite_handler(KnownFooters(Arc::clone(self.engine.runtime())))
             .with_distributed_passthrough_headers(ours(&query.headers))?;
         self.engine
             .session_of_task(config, &options.settings, options.now_us)
             .map_err(|error| external(Box::new(error)))
+    }
+}
+
+/// Scans of a plan that arrives open files with the footers that this worker knows.
+struct KnownFooters(Arc<RuntimeEnv>);
+
+impl WorkerPlanRewriteHandler for KnownFooters {
+    fn rewrite_worker_plan(
+        &self,
+        event: WorkerPlanRewriteEvent<'_>,
+    ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
+        arrived(event.plan, &self.0).map(WorkerPlanRewriteEventResponse::new)
     }
 }
 
@@ -259,8 +276,12 @@ mod tests {
         ] {
             assert_eq!(refused(&headers), tonic::Code::Unauthenticated);
         }
+        assert_eq!(refused(&ticket(&signer, "acme", hour)), tonic::Code::PermissionDenied);
+        tasks
+            .project
+            .set("acme".parse().expect("a name"))
+            .expect("nobody's worker");
         assert!(tasks.admit(&ticket(&signer, "acme", hour)).is_ok());
         assert_eq!(refused(&ticket(&signer, "other", hour)), tonic::Code::PermissionDenied);
-        assert!(tasks.admit(&ticket(&signer, "acme", hour)).is_ok());
     }
 }

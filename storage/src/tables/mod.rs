@@ -40,7 +40,7 @@ use uuid::Uuid;
 
 pub use keys::{Key, Keys};
 pub use logical_bytes::logical_bytes;
-pub use scan::{ScanLog, Scanned, WarehouseTable};
+pub use scan::{ScanLog, Scanned, WarehouseTable, arrived};
 pub use snapshot::TableSnapshot;
 pub use types::{stored_schema, to_stored};
 pub use write::{WriteOptions, WrittenFile, write_files};

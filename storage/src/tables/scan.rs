@@ -15,14 +15,18 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Constraints, Result as DataFusionResult, Statistics, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -139,17 +143,12 @@ impl TableProvider for WarehouseTable {
         let root = ObjectStoreUrl::parse(Bucket::ROOT)?;
         let parquet = session.config_options().execution.parquet.clone();
         let metadata_size_hint = parquet.metadata_size_hint;
-        let runtime = session.runtime_env();
-        let reader = CachedParquetFileReaderFactory::new(
-            runtime.object_store(&root)?,
-            runtime.cache_manager.get_file_metadata_cache(),
-        );
         let mut source = ParquetSource::new(TableSchema::from(view))
             .with_table_parquet_options(TableParquetOptions {
                 global: parquet,
                 ..TableParquetOptions::default()
             })
-            .with_parquet_file_reader_factory(Arc::new(reader));
+            .with_parquet_file_reader_factory(footers_known(session.runtime_env(), &root)?);
         if let Some(hint) = metadata_size_hint {
             source = source.with_metadata_size_hint(hint);
         }
@@ -161,6 +160,37 @@ impl TableProvider for WarehouseTable {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// Opens files with the footers that this process has read before.
+fn footers_known(runtime: &RuntimeEnv, root: &ObjectStoreUrl) -> DataFusionResult<Arc<dyn ParquetFileReaderFactory>> {
+    Ok(Arc::new(CachedParquetFileReaderFactory::new(
+        runtime.object_store(root)?,
+        runtime.cache_manager.get_file_metadata_cache(),
+    )))
+}
+
+/// A plan that came from another process, with what does not travel: the footers that this one knows.
+pub fn arrived(plan: Arc<dyn ExecutionPlan>, runtime: &RuntimeEnv) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let root = ObjectStoreUrl::parse(Bucket::ROOT)?;
+    let arrived = plan.transform_down(|node| {
+        let scan = node.downcast_ref::<DataSourceExec>();
+        let config = scan.and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>());
+        let Some(config) = config.filter(|config| config.object_store_url == root) else {
+            return Ok(Transformed::no(node));
+        };
+        let Some(source) = config.file_source().downcast_ref::<ParquetSource>() else {
+            return Ok(Transformed::no(node));
+        };
+        let source = source
+            .clone()
+            .with_parquet_file_reader_factory(footers_known(runtime, &root)?);
+        let config = FileScanConfigBuilder::from(config.clone())
+            .with_source(Arc::new(source))
+            .build();
+        Ok(Transformed::yes(DataSourceExec::from_data_source(config) as _))
+    })?;
+    Ok(arrived.data)
 }
 
 /// `files` in at most `partitions` groups of about equal bytes, the same groups every time.
