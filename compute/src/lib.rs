@@ -13,7 +13,6 @@ pub mod params;
 pub mod session;
 pub mod sql;
 pub mod task;
-mod unnest;
 pub mod worker;
 
 pub use error::{Code, Error, Result, SqlError, causes};

@@ -24,7 +24,7 @@ use wasmhouse_storage::ids::{DatasetName, ProjectId};
 use wasmhouse_storage::tables::Keys;
 
 use crate::sql::{Limits, blame, dialect, parse};
-use crate::{Code, SqlError, unnest};
+use crate::{Code, SqlError};
 
 /// What a query may use of the machine it runs on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,8 +177,7 @@ fn blank(runtime: Arc<RuntimeEnv>, dialect: Dialect) -> Result<SessionState, Dat
     let builder = SessionStateBuilder::new()
         .with_config(SessionConfig::new().with_create_default_catalog_and_schema(false))
         .with_runtime_env(runtime)
-        .with_default_features()
-        .with_optimizer_rules(unnest::corrected_rules());
+        .with_default_features();
     let builder = if has_spark(dialect) {
         builder.with_spark_features()
     } else {

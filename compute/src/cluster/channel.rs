@@ -1,7 +1,7 @@
 //! How workers of one query reach each other.
 //!
-//! A peer that goes silent is noticed within seconds, whatever its kernel still acknowledges: both ends ask for a sign of
-//! life, and hang up without one.
+//! A peer that goes silent is noticed, whatever its kernel still acknowledges: both ends ask for a sign of life, and hang up
+//! without one.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use url::Url;
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a peer is asked for a sign of life.
-pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 
-/// How long it may take to give one: a busy machine is not a dead one.
-pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long it may take to give one. The threads that would answer also run queries, so a busy worker is no dead one.
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long a connection that nobody uses is kept.
 const KEPT_FOR: Duration = Duration::from_secs(300);

@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use url::Url;
 use wasmhouse_storage::ids::ProjectId;
 
-use super::channel::CONNECT_TIMEOUT;
+use super::channel::{CONNECT_TIMEOUT, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT};
 use super::pool::PoolConfig;
 use super::ticket::PublicKey;
 use crate::session::Resources;
@@ -19,11 +19,6 @@ use crate::{Code, Error, Result, SqlError};
 
 /// How long a worker may take to say that it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How often a worker that has a query is asked for a sign of life, and how long it may take to give one. Together longer
-/// than planning may take, since whoever plans may not look up.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a dying process may take to be gone.
 const END_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,4 +1,5 @@
-//! The right to have one attempt at one query worked on: signed by the gateway, shown to every worker, and soon over.
+//! The right to have parts of a query worked on: signed by the gateway for one attempt, shown to every worker, and over when
+//! the query must be. It opens the workers of its project.
 //!
 //! A ticket is a JSON Web Token (RFC 7519) signed with Ed25519 (RFC 8037). Workers know only the public half of the key, so
 //! none of them, whatever a tenant's statement has made of it, can write one.

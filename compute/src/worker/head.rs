@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
@@ -19,6 +20,7 @@ use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SQLOptions;
+use datafusion_distributed::DistributedExec;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -42,6 +44,9 @@ const BURSTS_IN_FLIGHT: usize = 4;
 /// What may be held back so that it leaves with what follows at once: a small answer is one burst.
 const BURST_BYTES: usize = 16 << 10;
 
+/// The text of a statement that reads no table and is planned in no time.
+const SMALL_TEXT_BYTES: usize = 256;
+
 /// What one message of rows may weigh: the gateway holds a few of them. Only a row that is larger by itself exceeds it.
 const MESSAGE_BYTES: usize = 64 << 20;
 
@@ -63,11 +68,13 @@ pub(super) async fn answer(
     words: Streaming<FlightData>,
 ) -> impl Stream<Item = Result<FlightData, Status>> {
     let (out, bursts) = mpsc::channel(BURSTS_IN_FLIGHT);
+    let is_small = task.sql.len() <= SMALL_TEXT_BYTES && task.relations.is_empty() && task.listed.is_empty();
     let mut work = Box::pin(async move { work(&desk, task, Line::new(out, words)).await });
-    // What waits for nothing is done here and now; another thread that wakes up for it would cost more than it does.
-    let work = match futures::poll!(work.as_mut()) {
-        Poll::Ready(()) => None,
-        Poll::Pending => Some(AbortOnDropHandle::new(tokio::spawn(work))),
+    // A small task is done here and now; another thread that wakes up for it would cost more than it does. Of any other the
+    // gateway first hears that it was taken.
+    let work = match is_small && futures::poll!(work.as_mut()).is_ready() {
+        true => None,
+        false => Some(AbortOnDropHandle::new(tokio::spawn(work))),
     };
     ReceiverStream::new(bursts).flat_map(move |burst: Vec<FlightData>| {
         let _keep = &work;
@@ -135,11 +142,28 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         line.flush().await?;
     }
 
+    let has_crew = plan.is::<DistributedExec>();
+    let done = act(desk, &state, &task, &plan, &schema, &meter, line).await;
+    done.map_err(|stop| if has_crew { stop.blamed_on_crew() } else { stop })?;
+    let plan = task::with_metrics_of_all(plan).await;
+    Ok(meter.read(Some(&plan)))
+}
+
+/// Does with the rows of the plan what the task says.
+async fn act(
+    desk: &Desk,
+    state: &SessionState,
+    task: &Task,
+    plan: &Arc<dyn ExecutionPlan>,
+    schema: &SchemaRef,
+    meter: &Meter,
+    line: &mut Line,
+) -> Result<(), Stop> {
     match &task.action {
-        Action::Return => deliver(&state, &plan, &meter, line).await?,
+        Action::Return => deliver(state, plan, meter, line).await?,
         Action::Write { at, .. } | Action::Load { at, .. } => {
-            let files = write::files(desk, &state, &task, &plan, at, &schema);
-            let files = line.while_working(&meter, &plan, files).await?;
+            let files = write::files(desk, state, task, plan, at, schema);
+            let files = line.while_working(meter, plan, files).await?;
             line.say(&Frame::Written {
                 schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
                 files,
@@ -147,13 +171,12 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
             .await?;
         }
         Action::Export { to, format } => {
-            let files = export::files(desk, &state, &plan, to, *format, &meter);
-            let files = line.while_working(&meter, &plan, files).await?;
+            let files = export::files(desk, state, plan, to, *format, meter);
+            let files = line.while_working(meter, plan, files).await?;
             line.say(&Frame::Exported { files }).await?;
         }
     }
-    let plan = task::with_metrics_of_all(plan).await;
-    Ok(meter.read(Some(&plan)))
+    Ok(())
 }
 
 /// The statement as a plan whose rows are wanted: a query, or the query inside an insert or a create. With the keys of a
@@ -369,11 +392,24 @@ pub(super) enum Stop {
     NobodyListens,
 }
 
+impl Stop {
+    /// The same, but for a failure of the connection to another worker of the query.
+    fn blamed_on_crew(self) -> Self {
+        match self {
+            Stop::Failed(Error::Internal(cause)) => match cause.downcast::<DataFusionError>() {
+                Ok(error) if task::is_lost(&error) => Stop::Failed(Error::WorkerLost(causes(&*error))),
+                Ok(error) => Stop::Failed(Error::Internal(error)),
+                Err(cause) => Stop::Failed(Error::Internal(cause)),
+            },
+            other => other,
+        }
+    }
+}
+
 impl From<DataFusionError> for Stop {
     fn from(error: DataFusionError) -> Self {
         let said = blame::sql_error(&error);
         match said.code {
-            Code::Internal if task::is_lost(&error) => Stop::Failed(Error::WorkerLost(causes(&error))),
             Code::Internal => Stop::Failed(Error::Internal(error.into())),
             _ => Stop::Failed(Error::Sql(said)),
         }

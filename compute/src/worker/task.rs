@@ -1,7 +1,7 @@
 //! A part of a query whose head is another worker, or this one: the session that its plan is read and run in.
 //!
 //! # Invariants
-//! - Nothing is done without the query's ticket, for this worker's project.
+//! - Nothing is done without a ticket for one of the project's queries, whose worker this is.
 //! - The session has the functions and options that the head's session has: the plan names functions, and brings neither.
 
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ const TICKET: HeaderName = http::header::AUTHORIZATION;
 const OPTIONS: HeaderName = HeaderName::from_static("wasmhouse-session");
 
 /// How long workers may take to say what they counted, when the rows are there.
-const METRICS_TIMEOUT: Duration = Duration::from_millis(200);
+const METRICS_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How many times smaller a file is than the logical bytes in it, more or less.
 const PACKED: u64 = 4;
@@ -130,7 +130,7 @@ impl WorkerSessionBuilder for Tasks {
             .with_distributed_passthrough_headers(ours(&query.headers))?;
         self.engine
             .session_of_task(config, &options.settings, options.now_us)
-            .map_err(|error| external(Box::new(error)))
+            .map_err(|error| DataFusionError::Execution(error.to_string()))
     }
 }
 
@@ -182,10 +182,22 @@ fn ours(headers: &HeaderMap) -> HeaderMap {
 
 /// Whether a query failed because another worker does not answer.
 pub(super) fn is_lost(error: &DataFusionError) -> bool {
+    use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
+
+    if matches!(
+        error.find_root(),
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_)
+    ) {
+        return false;
+    }
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         // What a worker says itself comes as an error of the engine again; this is what the connection says.
-        if error.is::<Status>() || error.is::<tonic::transport::Error>() {
+        if let Some(status) = error.downcast_ref::<Status>() {
+            // A refusal is what the next worker would say, too.
+            return matches!(status.code(), Unavailable | Cancelled | Unknown | Internal);
+        }
+        if error.is::<tonic::transport::Error>() {
             return true;
         }
         next = error.source();

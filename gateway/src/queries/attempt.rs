@@ -121,6 +121,10 @@ async fn hang_up<T>(lease: Lease, talked: Result<T, Talk>) -> Result<T, Attempt>
             lease.kill().await;
             Err(Attempt::Over(error))
         }
+        Err(Talk::PeerLost(why)) => {
+            lease.kill().await;
+            Err(Attempt::Lost(why))
+        }
         Err(Talk::Silent(how)) => match lease.bury().await {
             ComputeError::WorkerLost(why) => Err(Attempt::Lost(format!("{how} ({why})"))),
             error => Err(Attempt::Over(error.into())),
@@ -136,6 +140,8 @@ enum Talk {
     Unwanted(Error),
     /// The worker stopped talking.
     Silent(String),
+    /// The worker lost another one.
+    PeerLost(String),
 }
 
 impl From<ComputeError> for Talk {
@@ -196,7 +202,7 @@ async fn converse(
             Said::Frame(Frame::Exported { files }) => exported = Some(files),
             Said::Frame(Frame::End(usage)) => break usage,
             Said::Frame(Frame::Failed(error)) if error.code == Code::WorkerCrashed => {
-                return Err(Talk::Silent(error.message));
+                return Err(Talk::PeerLost(error.message));
             }
             Said::Frame(Frame::Failed(error)) => return Err(Talk::Answered(error.into())),
             Said::Frame(Frame::Planned(_)) => return Err(Talk::Unwanted(Error::Internal("a second plan".into()))),
@@ -225,9 +231,12 @@ async fn converse(
 struct Crew(Vec<Lease>);
 
 impl Crew {
-    /// As many as these bytes deserve and are free.
+    /// As many as these bytes deserve and are free. Files are written by the head alone, so a write has none.
     async fn lease(house: &House, task: &Task, bytes: u64) -> Result<Self, Talk> {
-        let wanted = house.config.workers_for(bytes) - 1;
+        let wanted = match task.action {
+            Action::Return => house.config.workers_for(bytes) - 1,
+            _ => 0,
+        };
         match house.pool.lease_more(&task.project, wanted).await {
             Ok(leases) => Ok(Self(leases)),
             // They could not be started; the head can do it alone.
@@ -259,9 +268,14 @@ impl Crew {
     async fn dismiss(self, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
         match talked {
             Ok(mut landed) => {
-                for lease in self.0 {
-                    let Ok(Ok(used)) = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await else {
+                let read = |lease: Lease| async {
+                    let used = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await;
+                    (lease, used)
+                };
+                for (lease, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
+                    let Ok(Ok(used)) = used else {
                         // The rows are there. A worker that cannot say what they cost it is not used again.
+                        warn!("a worker did not say what it used for a query");
                         continue;
                     };
                     landed.usage.cpu_ms += used.cpu_ms;
@@ -270,16 +284,11 @@ impl Crew {
                 }
                 Ok(landed)
             }
-            Err(Talk::Silent(how)) => {
-                for mut lease in self.0 {
-                    if !lease.is_alive() {
-                        return match lease.bury().await {
-                            ComputeError::WorkerLost(why) => Err(Talk::Silent(format!("{how} ({why})"))),
-                            error => Err(Talk::Unwanted(error.into())),
-                        };
-                    }
-                }
-                Err(Talk::Silent(how))
+            Err(Talk::PeerLost(how)) => {
+                let ends = futures::future::join_all(self.0.into_iter().map(Lease::bury)).await;
+                // One that was out of memory would be again.
+                let answer = ends.into_iter().find(|end| !matches!(end, ComputeError::WorkerLost(_)));
+                Err(answer.map_or(Talk::PeerLost(how), |error| Talk::Unwanted(error.into())))
             }
             Err(other) => Err(other),
         }
