@@ -44,7 +44,7 @@ const BURSTS_IN_FLIGHT: usize = 4;
 /// What may be held back so that it leaves with what follows at once: a small answer is one burst.
 const BURST_BYTES: usize = 16 << 10;
 
-/// The text of a statement that reads no table and is planned in no time.
+/// The longest text of a statement that may be done without telling the gateway first that it was taken.
 const SMALL_TEXT_BYTES: usize = 256;
 
 /// What one message of rows may weigh: the gateway holds a few of them. Only a row that is larger by itself exceeds it.
@@ -68,7 +68,13 @@ pub(super) async fn answer(
     words: Streaming<FlightData>,
 ) -> impl Stream<Item = Result<FlightData, Status>> {
     let (out, bursts) = mpsc::channel(BURSTS_IN_FLIGHT);
-    let is_small = task.sql.len() <= SMALL_TEXT_BYTES && task.relations.is_empty() && task.listed.is_empty();
+    // Without a call there is nothing in so short a text that could take long.
+    let is_small = matches!(task.action, Action::Return)
+        && task.sql.len() <= SMALL_TEXT_BYTES
+        && !task.sql.contains('(')
+        && task.params.is_empty()
+        && task.relations.is_empty()
+        && task.listed.is_empty();
     let mut work = Box::pin(async move { work(&desk, task, Line::new(out, words)).await });
     // A small task is done here and now; another thread that wakes up for it would cost more than it does. Of any other the
     // gateway first hears that it was taken.

@@ -208,7 +208,7 @@ fn must_agree(declared: &Schema, table: &Schema) -> Result<(), SqlError> {
     for place in 0..declared.fields().len().max(table.fields().len()) {
         let (said, there) = (declared.fields().get(place), table.fields().get(place));
         let agree = said.zip(there).is_some_and(|(said, there)| {
-            said.name().eq_ignore_ascii_case(there.name()) && said.data_type().equals_datatype(there.data_type())
+            said.name().eq_ignore_ascii_case(there.name()) && said.data_type() == there.data_type()
         });
         if !agree {
             return Err(malformed(format!(

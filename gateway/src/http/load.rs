@@ -41,7 +41,7 @@ pub(super) struct LoadOptions {
     /// CSV: a text that means NULL, besides nothing at all.
     null: Option<String>,
     /// Columns of a new table as SQL declares them: `id bigint, name varchar`. Without it they are inferred. A table that
-    /// is there must have the same ones.
+    /// is there must have the same names and types in the same order.
     schema: Option<String>,
     /// How long the answer may wait for the end of the load.
     wait_ms: Option<u64>,
