@@ -6,6 +6,7 @@
 //! - Rows leave the gateway only when the attempt that made them can no longer be retried.
 
 mod attempt;
+mod crew;
 mod define;
 mod flight;
 mod live;
@@ -86,7 +87,7 @@ impl Accepted {
 
 /// What became of a query that somebody asked for.
 enum Begun {
-    /// It has a record, or a draft of one, and is to be driven.
+    /// It has a record and is to be driven.
     New(Box<Flight>),
     /// The same request was accepted earlier.
     Known(Box<Accepted>),

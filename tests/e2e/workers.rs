@@ -7,8 +7,11 @@ use crate::{Warehouse, eventually};
 /// Every query that reads a MiB has three workers.
 const THREE_WORKERS: &str = "[workers]\nmax = 8\n[queries]\nworkers_max = 3\nmib_per_worker = 1\n";
 
-/// A table of some MiB in several files, and how many rows it has.
-async fn numbers(settings: &str) -> (Warehouse, u64) {
+/// How many rows the table of these tests has.
+const ROWS: u64 = 600_000;
+
+/// A warehouse with a table of some MiB in two files.
+async fn numbers(settings: &str) -> Warehouse {
     let warehouse = Warehouse::start_with(settings).await;
     warehouse.dataset("s").await;
     let rows = "select value as n, value % 1000 as g, cast(value as varchar) as t from generate_series";
@@ -18,13 +21,13 @@ async fn numbers(settings: &str) -> (Warehouse, u64) {
     warehouse
         .sql(&format!("insert into s.numbers {rows}(300001, 600000)"))
         .await;
-    (warehouse, 600_000)
+    warehouse
 }
 
 #[tokio::test]
 async fn a_query_of_three_workers_has_the_rows_and_the_bill_of_one() {
-    let (warehouse, rows) = numbers(THREE_WORKERS).await;
-    let (alone, _) = numbers("").await;
+    let warehouse = numbers(THREE_WORKERS).await;
+    let alone = numbers("").await;
 
     for sql in [
         "select count(*), sum(n), min(t), max(t) from s.numbers",
@@ -47,14 +50,14 @@ async fn a_query_of_three_workers_has_the_rows_and_the_bill_of_one() {
         .await;
     assert_eq!(
         warehouse.sql("select count(*), count(distinct n) from s.copy").await,
-        json!([[rows / 2, rows / 2]])
+        json!([[ROWS / 2, ROWS / 2]])
     );
     assert!(warehouse.worker_pids().len() > 3, "{:?}", warehouse.worker_pids());
 }
 
 #[tokio::test]
 async fn settings_and_functions_of_a_query_hold_on_all_of_its_workers() {
-    let (warehouse, _) = numbers(THREE_WORKERS).await;
+    let warehouse = numbers(THREE_WORKERS).await;
 
     let spark = warehouse
         .ask(json!({
@@ -73,20 +76,17 @@ async fn settings_and_functions_of_a_query_hold_on_all_of_its_workers() {
 
 #[tokio::test]
 async fn an_error_on_one_of_the_workers_is_the_error_of_the_query() {
-    let (warehouse, _) = numbers(THREE_WORKERS).await;
+    let warehouse = numbers(THREE_WORKERS).await;
 
     let error = warehouse.refused("select sum(1 / (n - 599999)) from s.numbers").await;
 
     assert_eq!(error.code, "execution_failed", "{error}");
-    assert_eq!(
-        warehouse.sql("select count(*) from s.numbers").await,
-        json!([[600_000]])
-    );
+    assert_eq!(warehouse.sql("select count(*) from s.numbers").await, json!([[ROWS]]));
 }
 
 #[tokio::test]
 async fn a_query_whose_workers_are_killed_has_the_right_rows_and_one_line_in_the_ledger() {
-    let (warehouse, _) = numbers(THREE_WORKERS).await;
+    let warehouse = numbers(THREE_WORKERS).await;
     let heavy =
         "select count(*) as pairs from s.numbers a join s.numbers b on a.g = b.g where a.n + b.n > 7 and a.g < 400";
     let created = warehouse

@@ -1,4 +1,4 @@
-//! How workers of one query reach each other.
+//! How workers are reached, by their gateway and by each other.
 //!
 //! A peer that goes silent is noticed, whatever its kernel still acknowledges: both ends ask for a sign of life, and hang up
 //! without one.
@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
 /// How long a peer may take to accept a connection.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a peer is asked for a sign of life.
 pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -39,15 +39,20 @@ impl Channels {
         if let Some(channel) = self.0.get(url) {
             return Ok(channel);
         }
-        let channel = Endpoint::from_shared(url.to_string())?
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_EVERY)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .connect_lazy();
+        let channel = endpoint(url)?.connect_lazy();
         self.0.insert(url.clone(), channel.clone());
         Ok(channel)
     }
+}
+
+/// How a worker at `url` is connected to, by its gateway and by other workers.
+pub(super) fn endpoint(url: &Url) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(url.to_string())?
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_EVERY)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    Ok(endpoint)
 }
 
 #[async_trait]

@@ -34,8 +34,7 @@ impl Lease {
 
     /// Where its worker listens.
     pub fn url(&self) -> &Url {
-        let process = self.process.as_ref();
-        &process.expect("a lease has its worker until it is given back").url
+        &self.process().url
     }
 
     /// What its worker used for a query that another one was the head of.
@@ -52,23 +51,20 @@ impl Lease {
     }
 
     async fn order(&self, said: &Order) -> Result<PartUsage> {
-        let process = self.process.as_ref();
-        let process = process.expect("a lease has its worker until it is given back");
+        let process = self.process();
         order(process.channel.clone(), &process.token, said).await
-    }
-
-    /// Whether its worker lives.
-    pub fn is_alive(&mut self) -> bool {
-        self.process.as_mut().is_some_and(Process::is_alive)
     }
 
     /// Hands the task over and listens.
     pub async fn ask(&self, task: &Task) -> Result<Conversation> {
-        let process = self
-            .process
-            .as_ref()
-            .expect("a lease has its worker until it is given back");
+        let process = self.process();
         Conversation::start(process.channel.clone(), &process.token, task).await
+    }
+
+    fn process(&self) -> &Process {
+        self.process
+            .as_ref()
+            .expect("a lease has its worker until it is given back")
     }
 
     /// The query ended by itself: the worker is good for the project's next one.

@@ -92,11 +92,7 @@ impl Pool {
     /// A worker for `project`, started if need be. Waits its turn, in the order of asking.
     pub async fn lease(&self, project: &ProjectId) -> Result<Lease> {
         let slot = self.0.slot(project).await?;
-        let mut process = match self.0.take(project) {
-            Some(process) => process,
-            None => self.0.start_process().await?,
-        };
-        process.project = Some(project.clone());
+        let process = self.0.process_of(project).await?;
         Shared::keep_one_warm(&self.0);
         Ok(Lease::new(process, Arc::clone(&self.0), slot))
     }
@@ -106,11 +102,7 @@ impl Pool {
     pub async fn lease_more(&self, project: &ProjectId, wanted: usize) -> Result<Vec<Lease>> {
         let slots: Vec<Slot> = (0..wanted).map_while(|_| self.0.free_slot(project)).collect();
         let starting = slots.into_iter().map(|slot| async {
-            let mut process = match self.0.take(project) {
-                Some(process) => process,
-                None => self.0.start_process().await?,
-            };
-            process.project = Some(project.clone());
+            let process = self.0.process_of(project).await?;
             let lease = Lease::new(process, Arc::clone(&self.0), slot);
             lease.belong_to(project).await?;
             Ok(lease)
@@ -203,6 +195,16 @@ impl Shared {
             _of_all: of_all,
             _of_project: of_project,
         })
+    }
+
+    /// A worker that is this project's from now on.
+    async fn process_of(&self, project: &ProjectId) -> Result<Process> {
+        let mut process = match self.take(project) {
+            Some(process) => process,
+            None => self.start_process().await?,
+        };
+        process.project = Some(project.clone());
+        Ok(process)
     }
 
     async fn start_process(&self) -> Result<Process> {

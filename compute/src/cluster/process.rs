@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use url::Url;
 use wasmhouse_storage::ids::ProjectId;
 
-use super::channel::{CONNECT_TIMEOUT, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT};
+use super::channel::endpoint;
 use super::pool::PoolConfig;
 use super::ticket::PublicKey;
 use crate::session::Resources;
@@ -88,12 +88,8 @@ impl Process {
         }
         let ready: Ready = serde_json::from_str(&answer).map_err(defect)?;
         let url = Url::parse(&format!("http://{}", ready.address)).map_err(defect)?;
-        let channel = Endpoint::from_shared(url.to_string())
+        let channel = endpoint(&url)
             .map_err(defect)?
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_EVERY)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .connect()
             .await
             .map_err(|error| Error::WorkerLost(format!("it ended before it was asked: {error}")))?;

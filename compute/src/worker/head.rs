@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
-use std::time::Duration;
 
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -20,29 +18,28 @@ use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SQLOptions;
-use datafusion_distributed::DistributedExec;
+use datafusion_distributed::{DistributedExec, Worker};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 use tracing::error;
+use url::Url;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::tables::{Keys, ScanLog, Tables};
 
-use super::meter::{Meter, bytes_read};
+use super::line::Line;
+use super::meter::Meter;
 use super::task::{self, Tasks};
 use super::{export, load, wire, write};
 use crate::session::{Engine, logical_plan};
 use crate::sql::blame;
-use crate::task::{Action, Frame, Go, Planned, Progress, Task};
+use crate::task::{Action, Frame, Planned, Task};
 use crate::{Code, Error, Result, SqlError, catalog_view, causes, estimate};
 
 /// Bursts of frames that may wait for the network before the plan has to.
 const BURSTS_IN_FLIGHT: usize = 4;
-
-/// What may be held back so that it leaves with what follows at once: a small answer is one burst.
-const BURST_BYTES: usize = 16 << 10;
 
 /// The longest text of a statement that may be done without telling the gateway first that it was taken.
 const SMALL_TEXT_BYTES: usize = 256;
@@ -50,13 +47,14 @@ const SMALL_TEXT_BYTES: usize = 256;
 /// What one message of rows may weigh: the gateway holds a few of them. Only a row that is larger by itself exceeds it.
 const MESSAGE_BYTES: usize = 64 << 20;
 
-/// How often the gateway hears of a query that is at work.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
 /// What a worker keeps between the queries of its project.
 pub(super) struct Desk {
     pub(super) engine: Arc<Engine>,
     pub(super) tasks: Tasks,
+    /// What does parts of queries in this process.
+    pub(super) worker: Worker,
+    /// Where it listens.
+    pub(super) url: Url,
     pub(super) tables: Tables,
     pub(super) bucket: Bucket,
 }
@@ -135,12 +133,12 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         tables,
     }))
     .await?;
-    let mut plan = plan;
-    let mut state = state;
+    let (mut state, mut plan) = (state, plan);
     if !task.runs_unasked(bytes_processed) {
         let go = line.word_to_go().await?;
         if go.workers.len() > 1 {
-            state = desk.tasks.session_of_head(&state, &task, &go, bytes_processed)?;
+            let this = desk.worker.to_local_worker_context(desk.url.clone());
+            state = desk.tasks.session_of_head(&state, &task, &go, bytes_processed, this)?;
             plan = state.create_physical_plan(&logical).await?;
         }
     } else if !is_trivial(&plan) {
@@ -313,83 +311,6 @@ async fn deliver(
     }
 }
 
-/// The wire to the gateway. What is said leaves at once, or with what is said before there is anything to wait for.
-pub(super) struct Line {
-    out: mpsc::Sender<Vec<FlightData>>,
-    words: Streaming<FlightData>,
-    held: Vec<FlightData>,
-    held_bytes: usize,
-}
-
-impl Line {
-    fn new(out: mpsc::Sender<Vec<FlightData>>, words: Streaming<FlightData>) -> Self {
-        Self {
-            out,
-            words,
-            held: Vec::new(),
-            held_bytes: 0,
-        }
-    }
-
-    async fn say(&mut self, frame: &Frame) -> Result<(), Stop> {
-        let text = serde_json::to_vec(frame).map_err(defect)?;
-        self.send(FlightData::new().with_app_metadata(text)).await
-    }
-
-    async fn send(&mut self, data: FlightData) -> Result<(), Stop> {
-        self.held_bytes += data.data_header.len() + data.app_metadata.len() + data.data_body.len();
-        self.held.push(data);
-        match self.held_bytes < BURST_BYTES {
-            true => Ok(()),
-            false => self.flush().await,
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), Stop> {
-        if self.held.is_empty() {
-            return Ok(());
-        }
-        self.held_bytes = 0;
-        let burst = std::mem::take(&mut self.held);
-        self.out.send(burst).await.map_err(|_| Stop::NobodyListens)
-    }
-
-    /// The gateway has accepted the price. Anything else is a goodbye.
-    async fn word_to_go(&mut self) -> Result<Go, Stop> {
-        self.flush().await?;
-        match self.words.message().await {
-            Ok(Some(word)) => serde_json::from_slice(&word.app_metadata).map_err(|_| Stop::NobodyListens),
-            _ => Err(Stop::NobodyListens),
-        }
-    }
-
-    /// Waits for `work`, saying now and then that it goes on.
-    async fn while_working<T>(
-        &mut self,
-        meter: &Meter,
-        plan: &Arc<dyn ExecutionPlan>,
-        work: impl Future<Output = Result<T, Stop>>,
-    ) -> Result<T, Stop> {
-        let mut work = std::pin::pin!(work);
-        if let Poll::Ready(done) = futures::poll!(work.as_mut()) {
-            return done;
-        }
-        loop {
-            self.flush().await?;
-            match tokio::time::timeout(PROGRESS_EVERY, work.as_mut()).await {
-                Ok(done) => return done,
-                Err(_) => {
-                    let progress = Progress {
-                        rows: meter.rows(),
-                        bytes_read: bytes_read(plan),
-                    };
-                    self.say(&Frame::Progress(progress)).await?;
-                }
-            }
-        }
-    }
-}
-
 /// Why a task ends early.
 pub(super) enum Stop {
     /// It failed, and the gateway is told.
@@ -465,6 +386,6 @@ fn not_supported(message: &str) -> Stop {
     Stop::Failed(SqlError::new(Code::NotSupported, message).into())
 }
 
-fn defect(error: serde_json::Error) -> Error {
+pub(super) fn defect(error: serde_json::Error) -> Error {
     Error::Internal(error.into())
 }

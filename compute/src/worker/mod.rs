@@ -7,6 +7,7 @@
 
 mod export;
 mod head;
+mod line;
 mod load;
 pub mod memory;
 mod meter;

@@ -88,21 +88,22 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
         engine: Arc::clone(&engine),
         inspector: Arc::new(Inspector::new(&bootstrap.tickets, Clock::System)),
         channels: Channels::new(),
-        url: Url::parse(&format!("http://{}", ready.address))?,
         project: Arc::default(),
-        worker: Arc::default(),
     };
+    let worker = tasks.worker();
     let door = Door {
         token: bootstrap.token,
         project: Arc::clone(&tasks.project),
         desk: Arc::new(head::Desk {
             engine,
             tasks: tasks.clone(),
+            worker: worker.clone(),
+            url: Url::parse(&format!("http://{}", ready.address))?,
             tables: Tables::new(bucket.clone()),
             bucket,
         }),
     };
-    let parts = InterceptedService::new(tasks.worker().into_worker_server(), move |request: Request<()>| {
+    let parts = InterceptedService::new(worker.into_worker_server(), move |request: Request<()>| {
         tasks.admit(&request.metadata().clone().into_headers())?;
         Ok(request)
     });

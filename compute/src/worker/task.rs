@@ -16,9 +16,9 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::{
-    DistributedExec, DistributedExt, DistributedMetricsFormat, SessionStateBuilderExt, Worker, WorkerPlanRewriteEvent,
-    WorkerPlanRewriteEventResponse, WorkerPlanRewriteHandler, WorkerQueryContext, WorkerResolver, WorkerSessionBuilder,
-    rewrite_distributed_plan_with_metrics,
+    DistributedExec, DistributedExt, DistributedMetricsFormat, LocalWorkerContext, SessionStateBuilderExt, Worker,
+    WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse, WorkerPlanRewriteHandler, WorkerQueryContext,
+    WorkerResolver, WorkerSessionBuilder, rewrite_distributed_plan_with_metrics,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -57,11 +57,8 @@ pub(super) struct Tasks {
     pub(super) engine: Arc<Engine>,
     pub(super) inspector: Arc<Inspector>,
     pub(super) channels: Channels,
-    /// Where this worker listens.
-    pub(super) url: Url,
     /// Whose worker this is, once its gateway has said so.
     pub(super) project: Arc<OnceLock<ProjectId>>,
-    pub(super) worker: Arc<OnceLock<Worker>>,
 }
 
 impl Tasks {
@@ -87,13 +84,14 @@ impl Tasks {
         task: &Task,
         go: &Go,
         bytes: u64,
+        this: LocalWorkerContext,
     ) -> Result<SessionState, Error> {
         let partitions = (go.workers.len() * state.config().target_partitions()) as u64;
         let headers = headers(task, go).map_err(Error::Internal)?;
         let builder = SessionStateBuilder::new_from_existing(state.clone())
-            .with_distributed_worker_resolver(Crew(go.workers.clone()))
+            .with_distributed_worker_resolver(Leased(go.workers.clone()))
             .with_distributed_channel_resolver(self.channels.clone())
-            .with_distributed_local_worker_context(self.worker().to_local_worker_context(self.url.clone()))
+            .with_distributed_local_worker_context(this)
             .with_distributed_passthrough_headers(headers)
             .and_then(|builder| {
                 // Files are packed, so their bytes are fewer than those the query is billed for.
@@ -107,13 +105,9 @@ impl Tasks {
 
     /// What answers the requests of other workers.
     pub(super) fn worker(&self) -> Worker {
-        self.worker
-            .get_or_init(|| {
-                Worker::from_session_builder(self.clone())
-                    .with_runtime_env(Arc::clone(self.engine.runtime()))
-                    .with_version(env!("CARGO_PKG_VERSION"))
-            })
-            .clone()
+        Worker::from_session_builder(self.clone())
+            .with_runtime_env(Arc::clone(self.engine.runtime()))
+            .with_version(env!("CARGO_PKG_VERSION"))
     }
 }
 
@@ -147,9 +141,9 @@ impl WorkerPlanRewriteHandler for KnownFooters {
 }
 
 /// The workers of a query are those of its lease.
-struct Crew(Vec<Url>);
+struct Leased(Vec<Url>);
 
-impl WorkerResolver for Crew {
+impl WorkerResolver for Leased {
     fn get_urls(&self) -> Result<Vec<Url>, DataFusionError> {
         Ok(self.0.clone())
     }
@@ -254,9 +248,7 @@ mod tests {
             engine: Arc::new(Engine::new(&bucket, &resources).expect("an engine")),
             inspector: Arc::new(Inspector::new(&signer.public_key(), Clock::System)),
             channels: Channels::new(),
-            url: Url::parse("http://127.0.0.1:1").expect("a URL"),
             project: Arc::default(),
-            worker: Arc::default(),
         }
     }
 

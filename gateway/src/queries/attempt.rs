@@ -9,13 +9,14 @@ use metrics::counter;
 use tracing::warn;
 use wasmhouse_compute::cluster::{Conversation, Lease, Said};
 use wasmhouse_compute::sql::{Kind, Statement};
-use wasmhouse_compute::task::{Action, ExportedFile, Frame, Go, Planned, Task};
-use wasmhouse_compute::{Code, Error as ComputeError, SqlError, causes};
+use wasmhouse_compute::task::{Action, ExportedFile, Frame, Planned, Task};
+use wasmhouse_compute::{Code, Error as ComputeError, SqlError};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::queries::{QueryState, Usage};
 use wasmhouse_storage::results::{ResultManifest, ResultWriter};
 use wasmhouse_storage::tables::WrittenFile;
 
+use super::crew::Crew;
 use super::flight::{Commit, Flight, Landed};
 use super::target::Target;
 use super::{House, Now, Work, slice};
@@ -23,9 +24,6 @@ use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
 const ATTEMPTS: u32 = 3;
-
-/// How long a worker may take to say what it used.
-const METER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a worker may take to hear that a plan was all that was wanted.
 const DECLINE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -133,7 +131,7 @@ async fn hang_up<T>(lease: Lease, talked: Result<T, Talk>) -> Result<T, Attempt>
 }
 
 /// Why a conversation has no answer.
-enum Talk {
+pub(super) enum Talk {
     /// The worker said why.
     Answered(Error),
     /// We do not want to hear more.
@@ -184,7 +182,7 @@ async fn converse(
         now.planned = Some(planned);
     });
     if waits {
-        *crew = Crew::lease(house, task, bytes_processed).await?;
+        *crew = Crew::lease(house, task, bytes_processed).await;
         talk.go(&crew.orders(house, flight, task, head)?).await?;
     }
 
@@ -223,75 +221,6 @@ async fn converse(
         _ => Err(Talk::Unwanted(Error::Internal(
             "the worker wrote what nobody asked for, or did not write".into(),
         ))),
-    }
-}
-
-/// The workers of an attempt besides its head. Those that are not dismissed are killed.
-#[derive(Default)]
-struct Crew(Vec<Lease>);
-
-impl Crew {
-    /// As many as these bytes deserve and are free. Files are written by the head alone, so a write has none.
-    async fn lease(house: &House, task: &Task, bytes: u64) -> Result<Self, Talk> {
-        let wanted = match task.action {
-            Action::Return => house.config.workers_for(bytes) - 1,
-            _ => 0,
-        };
-        match house.pool.lease_more(&task.project, wanted).await {
-            Ok(leases) => Ok(Self(leases)),
-            // They could not be started; the head can do it alone.
-            Err(error) => {
-                warn!(query.id = %task.query, "a query goes on with one worker: {}", causes(&error));
-                Ok(Self::default())
-            }
-        }
-    }
-
-    /// What the head is told of them.
-    fn orders(&self, house: &House, flight: &Flight, task: &Task, head: &Lease) -> Result<Go, Talk> {
-        if self.0.is_empty() {
-            return Ok(Go::default());
-        }
-        let time = flight.time(house);
-        Ok(Go {
-            workers: [head]
-                .into_iter()
-                .chain(&self.0)
-                .map(|lease| lease.url().clone())
-                .collect(),
-            ticket: house.pool.ticket(&task.project, &task.query, task.attempt, time)?,
-        })
-    }
-
-    /// After an answer they say what they used, and are free; after anything else nothing is known of their state, but
-    /// perhaps of their end.
-    async fn dismiss(self, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
-        match talked {
-            Ok(mut landed) => {
-                let read = |lease: Lease| async {
-                    let used = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await;
-                    (lease, used)
-                };
-                for (lease, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
-                    let Ok(Ok(used)) = used else {
-                        // The rows are there. A worker that cannot say what they cost it is not used again.
-                        warn!("a worker did not say what it used for a query");
-                        continue;
-                    };
-                    landed.usage.cpu_ms += used.cpu_ms;
-                    landed.usage.peak_memory_bytes = landed.usage.peak_memory_bytes.max(used.peak_memory_bytes);
-                    lease.give_back();
-                }
-                Ok(landed)
-            }
-            Err(Talk::PeerLost(how)) => {
-                let ends = futures::future::join_all(self.0.into_iter().map(Lease::bury)).await;
-                // One that was out of memory would be again.
-                let answer = ends.into_iter().find(|end| !matches!(end, ComputeError::WorkerLost(_)));
-                Err(answer.map_or(Talk::PeerLost(how), |error| Talk::Unwanted(error.into())))
-            }
-            Err(other) => Err(other),
-        }
     }
 }
 

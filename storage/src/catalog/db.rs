@@ -314,9 +314,9 @@ fn meaning(code: &str) -> Meaning {
         "2067" | "1555" => Meaning::Lost,
         // Connection, resources, intervention by an operator.
         code if code.len() == 5 && ["08", "53", "57"].contains(&&code[..2]) => Meaning::Busy,
-        code => match code.parse::<i32>().map(|number| number & 0xff) {
+        code => match sqlite_kind(code) {
             // Busy, locked, read-only, input/output, full, cannot open.
-            Ok(5 | 6 | 8 | 10 | 13 | 14) if code.len() < 5 => Meaning::Busy,
+            Some(5 | 6 | 8 | 10 | 13 | 14) => Meaning::Busy,
             _ => Meaning::Defect,
         },
     }
@@ -325,7 +325,13 @@ fn meaning(code: &str) -> Meaning {
 /// Whether SQLite says that somebody else has the file just now.
 fn is_locked(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|said| said.code());
-    code.is_some_and(|code| matches!(code.parse::<i32>().map(|number| number & 0xff), Ok(5 | 6)))
+    matches!(code.as_deref().and_then(sqlite_kind), Some(5 | 6))
+}
+
+/// The kind of a code of SQLite's. None for one of PostgreSQL's.
+fn sqlite_kind(code: &str) -> Option<i32> {
+    let number = code.parse::<i32>().ok().filter(|_| code.len() < 5)?;
+    Some(number & 0xff)
 }
 
 /// What went wrong with a row that belongs to a project: most likely there is no such project.

@@ -1,0 +1,84 @@
+//! The further workers of an attempt: leased when its plan says what it reads, dismissed when its head has answered.
+
+use std::time::Duration;
+
+use tracing::warn;
+use wasmhouse_compute::cluster::Lease;
+use wasmhouse_compute::task::{Action, Go, Task};
+use wasmhouse_compute::{Error as ComputeError, causes};
+
+use super::House;
+use super::attempt::Talk;
+use super::flight::{Flight, Landed};
+
+/// How long a worker may take to say what it used.
+const METER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The workers of an attempt besides its head. Those that are not dismissed are killed.
+#[derive(Default)]
+pub(super) struct Crew(Vec<Lease>);
+
+impl Crew {
+    /// As many as these bytes deserve and are free. Files are written by the head alone, so a write has none.
+    pub(super) async fn lease(house: &House, task: &Task, bytes: u64) -> Self {
+        let wanted = match task.action {
+            Action::Return => house.config.workers_for(bytes) - 1,
+            _ => 0,
+        };
+        match house.pool.lease_more(&task.project, wanted).await {
+            Ok(leases) => Self(leases),
+            // They could not be started; the head can do it alone.
+            Err(error) => {
+                warn!(query.id = %task.query, "a query goes on with one worker: {}", causes(&error));
+                Self::default()
+            }
+        }
+    }
+
+    /// What the head is told of them.
+    pub(super) fn orders(&self, house: &House, flight: &Flight, task: &Task, head: &Lease) -> Result<Go, Talk> {
+        if self.0.is_empty() {
+            return Ok(Go::default());
+        }
+        let time = flight.time(house);
+        Ok(Go {
+            workers: [head]
+                .into_iter()
+                .chain(&self.0)
+                .map(|lease| lease.url().clone())
+                .collect(),
+            ticket: house.pool.ticket(&task.project, &task.query, task.attempt, time)?,
+        })
+    }
+
+    /// After an answer they say what they used, and are free; after anything else nothing is known of their state, but
+    /// perhaps of their end.
+    pub(super) async fn dismiss(self, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
+        match talked {
+            Ok(mut landed) => {
+                let read = |lease: Lease| async {
+                    let used = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await;
+                    (lease, used)
+                };
+                for (lease, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
+                    let Ok(Ok(used)) = used else {
+                        // The rows are there. A worker that cannot say what they cost it is not used again.
+                        warn!("a worker did not say what it used for a query");
+                        continue;
+                    };
+                    landed.usage.cpu_ms += used.cpu_ms;
+                    landed.usage.peak_memory_bytes = landed.usage.peak_memory_bytes.max(used.peak_memory_bytes);
+                    lease.give_back();
+                }
+                Ok(landed)
+            }
+            Err(Talk::PeerLost(how)) => {
+                let ends = futures::future::join_all(self.0.into_iter().map(Lease::bury)).await;
+                // One that was out of memory would be again.
+                let answer = ends.into_iter().find(|end| !matches!(end, ComputeError::WorkerLost(_)));
+                Err(answer.map_or(Talk::PeerLost(how), |error| Talk::Unwanted(error.into())))
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
