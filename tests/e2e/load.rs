@@ -218,18 +218,21 @@ async fn columns_that_are_declared_again_are_those_the_table_has() {
             .await;
         load.expect("a load, the first or a later one");
     }
+    let by_name = declared("name varchar, id bigint").replace("&header=false", "");
+    let load = warehouse.load("shop.sales", &by_name, "name,id\nc,3\n").await;
+    load.expect("a file with names, in its own order");
     for (columns, message) in [
         (
             "name varchar, id bigint",
-            "column 1 of the table is id of type BIGINT, and the declared one is name of type VARCHAR",
+            "name is column 2 of the table, and declared as column 1",
         ),
-        ("id int, name varchar", "the declared one is id of type INT"),
-        (
-            "id bigint",
-            "column 2 of the table is name of type VARCHAR, and the declared one is nothing",
-        ),
+        ("id int, name varchar", "is of type BIGINT, and declared as INT"),
+        ("id bigint", "leaves out the column name"),
+        ("id bigint, name varchar, city varchar", "has no column city"),
+        ("id bigint not null, name varchar", "may be NULL"),
+        ("id bigint, name varchar, primary key (id) not enforced", "keys"),
     ] {
-        let refused = warehouse.load("shop.sales", &declared(columns), "3,c\n").await;
+        let refused = warehouse.load("shop.sales", &declared(columns), "4,d\n").await;
         let error = refused.expect_err("another declaration");
         assert_eq!(error.code, "type_mismatch", "{error}");
         assert!(error.message.contains(message), "{error}");
@@ -237,7 +240,7 @@ async fn columns_that_are_declared_again_are_those_the_table_has() {
 
     assert_eq!(
         warehouse.sql("select id, name from shop.sales order by id").await,
-        json!([[1, "a"], [2, "b"]])
+        json!([[1, "a"], [2, "b"], [3, "c"]])
     );
 }
 

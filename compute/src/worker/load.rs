@@ -6,6 +6,7 @@
 mod arrow;
 mod bytes;
 mod csv;
+mod declared;
 mod faults;
 mod json;
 mod parquet;
@@ -30,13 +31,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::tables::{Keys, stored_schema};
+use wasmhouse_storage::tables::Keys;
 
 use self::csv::Dialect;
 use self::upload::Upload;
 use super::head::Stop;
-use super::write::{exactly, with_nullability_of};
-use crate::session::declared_columns;
+use super::write::exactly;
 use crate::sql::suggest::nearest;
 use crate::task::{Action, LoadFormat, Task};
 use crate::{Code, Error, SqlError};
@@ -66,7 +66,7 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<(LogicalPl
     else {
         return Err(Stop::Failed(Error::Internal("the task is not a load".into())));
     };
-    let (wanted, keys) = wanted_columns(state, declared.as_deref(), schema.as_deref()).await?;
+    let (wanted, keys) = declared::columns(state, declared.as_deref(), schema.as_deref(), format).await?;
     let store = state
         .runtime_env()
         .object_store_registry
@@ -172,54 +172,6 @@ async fn read_by_engine(
         .with_schema(found);
     let table = Arc::new(ListingTable::try_new(config)?);
     Ok(Arc::new(Upload::new(table, format.clone())))
-}
-
-/// The table's columns, or those the caller declared with their keys, or nothing: then the file decides.
-async fn wanted_columns(
-    state: &SessionState,
-    declared: Option<&str>,
-    table: Option<&str>,
-) -> Result<(Option<SchemaRef>, Keys), Stop> {
-    match (table, declared) {
-        (Some(schema), declared) => {
-            let schema: Schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;
-            if let Some(columns) = declared {
-                let columns = declared_columns(state, columns).await?;
-                must_agree(stored_schema(columns.as_ref())?.as_ref(), &schema)?;
-            }
-            let columns = nullable(schema.fields().iter().map(AsRef::as_ref));
-            Ok((Some(columns), Keys::default()))
-        }
-        (None, Some(columns)) => {
-            let columns = declared_columns(state, columns).await?;
-            let stored = with_nullability_of(&columns, stored_schema(&columns)?.as_ref());
-            Ok((Some(stored), Keys::of_schema(&columns)?))
-        }
-        (None, None) => Ok((None, Keys::default())),
-    }
-}
-
-/// Columns may be declared for a table that is there, as by a job that made it yesterday, and are then those it has.
-fn must_agree(declared: &Schema, table: &Schema) -> Result<(), SqlError> {
-    let word = |column: Option<&Arc<Field>>| match column {
-        Some(column) => format!("{} of type {}", column.name(), exactly::sql_name(column.data_type())),
-        None => "nothing".to_owned(),
-    };
-    for place in 0..declared.fields().len().max(table.fields().len()) {
-        let (said, there) = (declared.fields().get(place), table.fields().get(place));
-        let agree = said.zip(there).is_some_and(|(said, there)| {
-            said.name().eq_ignore_ascii_case(there.name()) && said.data_type() == there.data_type()
-        });
-        if !agree {
-            return Err(malformed(format!(
-                "column {} of the table is {}, and the declared one is {}; leave the declaration out, or replace the table",
-                place + 1,
-                word(there),
-                word(said)
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The columns of a CSV file in its own order, with the types that are wanted.
