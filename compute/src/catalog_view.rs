@@ -23,9 +23,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
-use wasmhouse_storage::catalog::{Relation, TableRecord, ViewRecord};
+use wasmhouse_storage::catalog::{Relation, ViewRecord};
 use wasmhouse_storage::ids::{DatasetName, TableName};
-use wasmhouse_storage::tables::{Keys, ScanLog, Tables};
+use wasmhouse_storage::tables::{ScanLog, Tables};
 
 use crate::session::{Engine, logical_plan};
 use crate::sql::blame;
@@ -57,14 +57,13 @@ pub async fn attach(
     for relation in &task.listed {
         register(&catalog, relation.name(), Arc::new(Listed::new(relation)?))?;
     }
-    let believes_keys = believes_keys(task);
     // Views come after what they read, so each finds its names in place.
     for relation in &task.relations {
         let provider: Arc<dyn TableProvider> = match relation {
             Relation::Table(table) => tables
                 .snapshot(&table.location, table.version)
                 .await?
-                .provider(&keys(table, believes_keys)?, scans.clone()),
+                .provider(&table.keys()?, scans.clone()),
             Relation::View(view) => Arc::new(expand(engine, state, view).await?),
         };
         register(&catalog, relation.name(), provider)?;
@@ -111,27 +110,6 @@ async fn expand(engine: &Engine, state: &SessionState, view: &ViewRecord) -> Res
         )
     })?;
     Ok(ViewTable::new(plan, Some(view.sql.clone())))
-}
-
-fn keys(table: &TableRecord, believed: bool) -> Result<Keys> {
-    match believed {
-        true => Ok(table.keys()?),
-        false => Ok(Keys::default()),
-    }
-}
-
-/// The engine believes that a key still holds when `unnest` has made many rows of one, so it hears of none where that word
-/// stands, be it in a view.
-fn believes_keys(task: &Task) -> bool {
-    let views = task.relations.iter().filter_map(|relation| match relation {
-        Relation::View(view) => Some(&view.sql),
-        Relation::Table(_) => None,
-    });
-    let multiplies = |text: &String| {
-        let text = text.to_lowercase();
-        ["unnest", "explode", "flatten"].iter().any(|word| text.contains(word))
-    };
-    !views.chain([&task.sql]).any(multiplies)
 }
 
 fn defect(error: DataFusionError) -> Error {

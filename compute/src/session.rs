@@ -14,6 +14,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 use datafusion_spark::SessionStateBuilderSpark;
@@ -23,8 +24,9 @@ use wasmhouse_storage::catalog::ViewRecord;
 use wasmhouse_storage::ids::{DatasetName, ProjectId};
 use wasmhouse_storage::tables::Keys;
 
+use crate::dependencies::Doubtful;
 use crate::sql::{Limits, blame, dialect, parse};
-use crate::{Code, SqlError};
+use crate::{Code, SqlError, dependencies};
 
 /// What a query may use of the machine it runs on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -185,6 +187,7 @@ fn blank(runtime: Arc<RuntimeEnv>, dialect: Dialect) -> Result<SessionState, Dat
     };
     let mut blank = builder.build();
     datafusion_functions_json::register_all(&mut blank)?;
+    blank.register_relation_planner(Arc::new(Doubtful))?;
     Ok(blank)
 }
 
@@ -294,7 +297,16 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
 
 /// The plan of one statement, read as the gateway reads it.
 pub(crate) async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan, DataFusionError> {
-    state.statement_to_plan(statement(state, sql)?).await
+    dependencies::logical_plan(state, || statement(state, sql)).await
+}
+
+/// The plan that is run.
+pub(crate) async fn physical_plan(
+    state: &SessionState,
+    logical: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let optimized = dependencies::transparent(state.optimize(logical)?)?;
+    state.query_planner().create_physical_plan(&optimized, state).await
 }
 
 /// The tree of one statement, read as the gateway reads it.

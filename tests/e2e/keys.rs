@@ -177,3 +177,135 @@ async fn a_key_is_not_believed_of_the_rows_that_unnest_makes() {
         assert_eq!(warehouse.sql(sql).await, answer, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn a_group_is_not_taken_for_one_row_of_a_key_that_decides_only_a_part_of_it() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema s").await;
+    warehouse
+        .sql("create table s.a (id int primary key not enforced, name varchar) as values (1, 'one'), (2, 'two')")
+        .await;
+    warehouse
+        .sql("create table s.b as select * from (values (1, 30), (1, 10), (1, 20), (2, 40)) as t(a, x)")
+        .await;
+    warehouse
+        .sql("create view s.g as select a.id, b.x, count(*) as n from s.a join s.b on b.a = a.id group by a.id, b.x")
+        .await;
+    let grouped = "select a.id, b.x, count(*) as n from s.a join s.b on b.a = a.id group by a.id, b.x";
+    // The same, of a key that the query makes by grouping.
+    let twice = "select g.id, b.x, count(*) as n from (select id, max(name) as m from s.a group by id) g \
+                 join s.b on b.a = g.id group by g.id, b.x";
+
+    for source in [format!("({grouped})"), format!("({twice})"), "s.g".to_owned()] {
+        for (sql, answer) in [
+            (
+                format!("select count(*) from (select distinct id from {source})"),
+                json!([[2]]),
+            ),
+            (format!("select count(*) from {source}"), json!([[4]])),
+            (
+                format!("select id, count(*) from {source} group by id order by id"),
+                json!([[1, 3], [2, 1]]),
+            ),
+            (
+                format!("select id, x from {source} order by id, x"),
+                json!([[1, 10], [1, 20], [1, 30], [2, 40]]),
+            ),
+            (
+                format!("select id, x, sum(1) over (order by id) from {source} order by x"),
+                json!([[1, 10, 3], [1, 20, 3], [1, 30, 3], [2, 40, 4]]),
+            ),
+            (
+                format!("select count(*) from (select b.x from s.b left join {source} q on q.id = b.a)"),
+                json!([[10]]),
+            ),
+            (
+                format!("with c as (select * from {source}) select count(*) from (select distinct id from c)"),
+                json!([[2]]),
+            ),
+        ] {
+            assert_eq!(warehouse.sql(&sql).await, answer, "{sql}");
+        }
+    }
+
+    for (sql, answer) in [
+        // In the very query that groups.
+        (
+            format!("{grouped} order by a.id, b.x"),
+            json!([[1, 10, 1], [1, 20, 1], [1, 30, 1], [2, 40, 1]]),
+        ),
+        (
+            "select distinct a.id from s.a join s.b on b.a = a.id group by a.id, b.x order by 1".to_owned(),
+            json!([[1], [2]]),
+        ),
+        (
+            "select b.x, sum(1) over w from s.a join s.b on b.a = a.id group by a.id, b.x window w as (order by a.id) \
+             order by 1"
+                .to_owned(),
+            json!([[10, 3], [20, 3], [30, 3], [40, 4]]),
+        ),
+        // What the key does decide may be selected all the same.
+        (
+            "select a.id, a.name, b.x from s.a join s.b on b.a = a.id group by a.id, b.x order by a.id, b.x".to_owned(),
+            json!([[1, "one", 10], [1, "one", 20], [1, "one", 30], [2, "two", 40]]),
+        ),
+        (
+            "select count(*) from (select b.id, count(distinct a.id) from s.a join s.a b on true group by a.id, b.id)"
+                .to_owned(),
+            json!([[4]]),
+        ),
+        (
+            "select count(*) from (select distinct id from (select distinct a.id, b.x from s.a join s.b on b.a = a.id))"
+                .to_owned(),
+            json!([[2]]),
+        ),
+    ] {
+        assert_eq!(warehouse.sql(&sql).await, answer, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_not_believed_of_the_rows_that_recursion_adds() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema s").await;
+    warehouse
+        .sql("create table s.a (id int primary key not enforced) as values (1), (2)")
+        .await;
+
+    let steps = "with recursive r as (select id, 1 as n from s.a union all select id, n + 1 from r where n < 3)";
+    for (sql, answer) in [
+        (
+            format!("{steps} select count(*) from (select distinct id from r)"),
+            json!([[2]]),
+        ),
+        (
+            format!("{steps} select id, count(*) from r group by id order by id"),
+            json!([[1, 3], [2, 3]]),
+        ),
+        (
+            format!("{steps} select id, n from r order by id, n desc limit 2"),
+            json!([[1, 3], [1, 2]]),
+        ),
+    ] {
+        assert_eq!(warehouse.sql(&sql).await, answer, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_on_what_is_hidden_from_the_rules_still_prunes_files() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema s").await;
+    warehouse
+        .sql("create table s.a (id bigint primary key not enforced, l bigint[]) as values (1, [1, 3])")
+        .await;
+    warehouse.sql("insert into s.a values (1000, [5])").await;
+    let bytes = async |sql: &str| {
+        let price = warehouse.dry_run(sql).await.expect("a price");
+        price["bytes_processed"].as_u64().expect("bytes")
+    };
+
+    let of_all = bytes("select id, u from (select id, unnest(l) as u from s.a)").await;
+    let of_one = bytes("select id, u from (select id, unnest(l) as u from s.a) where id = 1000").await;
+
+    assert!(of_one < of_all, "{of_one} of {of_all}");
+}

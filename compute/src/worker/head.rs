@@ -33,7 +33,7 @@ use super::line::Line;
 use super::meter::Meter;
 use super::task::{self, Tasks};
 use super::{export, load, wire, write};
-use crate::session::{Engine, logical_plan};
+use crate::session::{Engine, logical_plan, physical_plan};
 use crate::sql::blame;
 use crate::task::{Action, Frame, Planned, Task};
 use crate::{Code, Error, Result, SqlError, catalog_view, causes, estimate};
@@ -114,7 +114,7 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
     let free = matches!(logical, LogicalPlan::Explain(_));
     let plan = match row_of_constants(&state, &logical) {
         Some(plan) => plan,
-        None => state.create_physical_plan(&logical).await?,
+        None => physical_plan(&state, &logical).await?,
     };
     let (bytes_processed, tables) = estimate::bytes_processed(&scans);
     let schema = match &task.action {
@@ -139,7 +139,7 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         if go.workers.len() > 1 {
             let this = desk.worker.to_local_worker_context(desk.url.clone());
             state = desk.tasks.session_of_head(&state, &task, &go, bytes_processed, this)?;
-            plan = state.create_physical_plan(&logical).await?;
+            plan = physical_plan(&state, &logical).await?;
         }
     } else if !is_trivial(&plan) {
         // What is said next may take long.

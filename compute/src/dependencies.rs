@@ -1,0 +1,165 @@
+//! What the engine believes of the columns that others decide, and where that is not so.
+//!
+//! A key decides the columns of its row, and a grouping is a key of its groups. The engine drops from `group by`, `order
+//! by` and `distinct` what something else there decides. DataFusion 55 keeps the belief too long in three places:
+//! - a grouping by a column that decides some of the others is taken to have one row for each of its values
+//!   (`aggregate_functional_dependencies` of datafusion-common), and so is `distinct`, which becomes one;
+//! - `unnest` makes many rows of one and keeps its key (`Unnest::try_new` of datafusion-expr);
+//! - a recursive query has the keys of its first term.
+//!
+//! # Invariants
+//! - Below such a place of a plan stands a projection that the engine cannot see through, before anything above it has been
+//!   planned with the belief or an optimizer rule has seen it.
+//! - The projection is gone before the physical plan is made: it costs a query nothing and hides no filter from a scan.
+
+mod frames;
+mod opaque;
+
+use std::cell::Cell;
+use std::collections::HashSet;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Dependency, FunctionalDependence};
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::logical_plan::{Aggregate, Distinct, LogicalPlan};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::TableFactor;
+
+pub(crate) use opaque::transparent;
+
+/// The plan of a statement, in which nothing is believed that does not hold. `read` reads the statement, twice if need be.
+pub(crate) async fn logical_plan<E>(
+    state: &SessionState,
+    read: impl Fn() -> Result<Statement, E>,
+) -> Result<LogicalPlan, DataFusionError>
+where
+    DataFusionError: From<E>,
+{
+    let plan = state.statement_to_plan(read()?).await?;
+    if !has(&plan, |node| is_false(node) || opaque::is_wall(node))? {
+        return Ok(plan);
+    }
+    // The frame of a window that says none has been chosen with the belief.
+    let mut statement = read()?;
+    frames::say(&mut statement);
+    hide_false(state.statement_to_plan(statement).await?)
+}
+
+/// Plans what stands in a `from` so that the query around it believes nothing false of it.
+#[derive(Debug)]
+pub(crate) struct Doubtful;
+
+thread_local! {
+    /// Whether the next relation is one that [`Doubtful`] has been asked for already, and leaves to the engine.
+    static IS_ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
+impl RelationPlanner for Doubtful {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning, DataFusionError> {
+        if IS_ASKED.replace(false) {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        }
+        IS_ASKED.set(true);
+        let plan = hide_false(context.plan(relation)?)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+fn has(plan: &LogicalPlan, is_it: impl Fn(&LogicalPlan) -> bool) -> Result<bool, DataFusionError> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found = is_it(node);
+        Ok(match found {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })?;
+    Ok(found)
+}
+
+fn hide_false(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    if !has(&plan, is_false)? {
+        return Ok(plan);
+    }
+    let hidden = plan.transform_up_with_subqueries(|node| {
+        // What is below may have been hidden just now.
+        let node = node.recompute_schema()?;
+        if !is_false(&node) {
+            return Ok(Transformed::yes(node));
+        }
+        let node = node
+            .map_children(|input| opaque::wall(input).map(Transformed::yes))?
+            .data;
+        Ok(Transformed::yes(node.recompute_schema()?))
+    })?;
+    Ok(hidden.data)
+}
+
+/// Whether the engine believes of the rows of this node what does not follow from what it knows of its input.
+fn is_false(node: &LogicalPlan) -> bool {
+    match node {
+        LogicalPlan::Unnest(_) | LogicalPlan::RecursiveQuery(_) => !node.schema().functional_dependencies().is_empty(),
+        LogicalPlan::Aggregate(aggregate) => !decides_groups(aggregate.input.schema(), &grouped_by(aggregate)),
+        LogicalPlan::Distinct(Distinct::On(on)) => !decides_groups(on.input.schema(), &on.on_expr),
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let columns: Vec<Expr> = input.schema().iter().map(Expr::from).collect();
+            !decides_groups(input.schema(), &columns)
+        }
+        _ => false,
+    }
+}
+
+/// What the rows are grouped by, also when a rule makes two groupings of a `distinct` inside of an aggregate.
+fn grouped_by(aggregate: &Aggregate) -> Vec<Expr> {
+    let distinct = aggregate
+        .aggr_expr
+        .iter()
+        .flat_map(|call| match call.clone().unalias() {
+            Expr::AggregateFunction(call) if call.params.distinct => call.params.args,
+            _ => Vec::new(),
+        });
+    aggregate.group_expr.iter().cloned().chain(distinct).collect()
+}
+
+/// Whether everything that decides other columns of `input`, and that the rows are grouped by, decides the whole group.
+fn decides_groups(input: &DFSchema, group: &[Expr]) -> bool {
+    let known = input.functional_dependencies();
+    if known.is_empty() {
+        return true;
+    }
+    let names = input.field_names();
+    let grouped: HashSet<String> = group.iter().map(|expr| expr.schema_name().to_string()).collect();
+    known
+        .iter()
+        .filter(|known| {
+            known
+                .source_indices
+                .iter()
+                .all(|&source| grouped.contains(&names[source]))
+        })
+        .all(|known| group.iter().all(|expr| decides(known, input, &names, expr)))
+}
+
+fn decides(known: &FunctionalDependence, input: &DFSchema, names: &[String], expr: &Expr) -> bool {
+    // There is one row for each value, so there is one value of whatever is made of it.
+    if known.mode == Dependency::Single {
+        return true;
+    }
+    let is_decided = |column: usize| known.source_indices.contains(&column) || known.target_indices.contains(&column);
+    let name = expr.schema_name().to_string();
+    if let Some(column) = names.iter().position(|known| *known == name) {
+        return is_decided(column);
+    }
+    !expr.is_volatile()
+        && expr
+            .column_refs()
+            .into_iter()
+            .all(|column| input.maybe_index_of_column(column).is_some_and(is_decided))
+}
