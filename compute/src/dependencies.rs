@@ -8,8 +8,8 @@
 //! - a recursive query has the keys of its first term.
 //!
 //! # Invariants
-//! - Below such a place of a plan stands a projection that the engine cannot see through, before anything above it has been
-//!   planned with the belief or an optimizer rule has seen it.
+//! - Above such a place of a plan stands a projection that the engine cannot see through ([`opaque`]), before anything above it
+//!   is planned ([`Doubtful`] for what stands in a `from`) and before a rule reads what decides what ([`rules`]).
 //! - The projection is gone before the physical plan is made: it costs a query nothing and hides no filter from a scan.
 
 mod frames;
@@ -17,14 +17,16 @@ mod opaque;
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Dependency, FunctionalDependence};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::logical_plan::{Aggregate, Distinct, LogicalPlan};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::TableFactor;
 
@@ -39,7 +41,7 @@ where
     DataFusionError: From<E>,
 {
     let plan = state.statement_to_plan(read()?).await?;
-    if !has(&plan, |node| is_false(node) || opaque::is_wall(node))? {
+    if !has(&plan, |node, _| is_false(node) || opaque::is_wall(node))? {
         return Ok(plan);
     }
     // The frame of a window that says none has been chosen with the belief.
@@ -72,10 +74,52 @@ impl RelationPlanner for Doubtful {
     }
 }
 
-fn has(plan: &LogicalPlan, is_it: impl Fn(&LogicalPlan) -> bool) -> Result<bool, DataFusionError> {
+/// The engine's rules, with a look at the plan before each of those that read what decides what: joins that become inner
+/// ones and groupings that are cut in two bring new dependencies.
+pub(crate) fn rules(of_engine: Vec<Arc<dyn OptimizerRule + Send + Sync>>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    const READERS: [&str; 4] = [
+        "replace_distinct_aggregate",
+        "eliminate_join",
+        "eliminate_duplicated_expr",
+        "optimize_projections",
+    ];
+    let mut rules = Vec::with_capacity(of_engine.len() + READERS.len());
+    for rule in of_engine {
+        if READERS.contains(&rule.name()) {
+            rules.push(Arc::new(HideFalse) as Arc<dyn OptimizerRule + Send + Sync>);
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
+#[derive(Debug)]
+struct HideFalse;
+
+impl OptimizerRule for HideFalse {
+    fn name(&self) -> &str {
+        "hide_false_dependencies"
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+        match has_false(&plan)? {
+            true => hide_false(plan).map(Transformed::yes),
+            false => Ok(Transformed::no(plan)),
+        }
+    }
+}
+
+/// Whether `is_it` holds for a node, which is told whether a wall stands on it.
+fn has(plan: &LogicalPlan, is_it: impl Fn(&LogicalPlan, bool) -> bool) -> Result<bool, DataFusionError> {
     let mut found = false;
+    let mut behind_wall: Option<*const LogicalPlan> = None;
     plan.apply_with_subqueries(|node| {
-        found = is_it(node);
+        // The input of a node comes right behind it.
+        let is_hidden = behind_wall.take() == Some(std::ptr::from_ref(node));
+        if let Some(input) = opaque::input_of_wall(node) {
+            behind_wall = Some(std::ptr::from_ref(input));
+        }
+        found = is_it(node, is_hidden);
         Ok(match found {
             true => TreeNodeRecursion::Stop,
             false => TreeNodeRecursion::Continue,
@@ -84,20 +128,21 @@ fn has(plan: &LogicalPlan, is_it: impl Fn(&LogicalPlan) -> bool) -> Result<bool,
     Ok(found)
 }
 
+fn has_false(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    has(plan, |node, is_hidden| !is_hidden && is_false(node))
+}
+
 fn hide_false(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    if !has(&plan, is_false)? {
+    if !has_false(&plan)? {
         return Ok(plan);
     }
     let hidden = plan.transform_up_with_subqueries(|node| {
         // What is below may have been hidden just now.
-        let node = node.recompute_schema()?;
-        if !is_false(&node) {
-            return Ok(Transformed::yes(node));
-        }
-        let node = node
-            .map_children(|input| opaque::wall(input).map(Transformed::yes))?
-            .data;
-        Ok(Transformed::yes(node.recompute_schema()?))
+        let node = opaque::once(node.recompute_schema()?)?;
+        Ok(Transformed::yes(match is_false(&node) {
+            true => opaque::wall(node)?,
+            false => node,
+        }))
     })?;
     Ok(hidden.data)
 }
@@ -106,7 +151,7 @@ fn hide_false(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
 fn is_false(node: &LogicalPlan) -> bool {
     match node {
         LogicalPlan::Unnest(_) | LogicalPlan::RecursiveQuery(_) => !node.schema().functional_dependencies().is_empty(),
-        LogicalPlan::Aggregate(aggregate) => !decides_groups(aggregate.input.schema(), &grouped_by(aggregate)),
+        LogicalPlan::Aggregate(Aggregate { input, group_expr, .. }) => !decides_groups(input.schema(), group_expr),
         LogicalPlan::Distinct(Distinct::On(on)) => !decides_groups(on.input.schema(), &on.on_expr),
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let columns: Vec<Expr> = input.schema().iter().map(Expr::from).collect();
@@ -114,18 +159,6 @@ fn is_false(node: &LogicalPlan) -> bool {
         }
         _ => false,
     }
-}
-
-/// What the rows are grouped by, also when a rule makes two groupings of a `distinct` inside of an aggregate.
-fn grouped_by(aggregate: &Aggregate) -> Vec<Expr> {
-    let distinct = aggregate
-        .aggr_expr
-        .iter()
-        .flat_map(|call| match call.clone().unalias() {
-            Expr::AggregateFunction(call) if call.params.distinct => call.params.args,
-            _ => Vec::new(),
-        });
-    aggregate.group_expr.iter().cloned().chain(distinct).collect()
 }
 
 /// Whether everything that decides other columns of `input`, and that the rows are grouped by, decides the whole group.

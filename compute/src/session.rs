@@ -14,6 +14,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -179,7 +180,8 @@ fn blank(runtime: Arc<RuntimeEnv>, dialect: Dialect) -> Result<SessionState, Dat
     let builder = SessionStateBuilder::new()
         .with_config(SessionConfig::new().with_create_default_catalog_and_schema(false))
         .with_runtime_env(runtime)
-        .with_default_features();
+        .with_default_features()
+        .with_optimizer_rules(dependencies::rules(Optimizer::new().rules));
     let builder = if has_spark(dialect) {
         builder.with_spark_features()
     } else {
@@ -306,7 +308,17 @@ pub(crate) async fn physical_plan(
     logical: &LogicalPlan,
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let optimized = dependencies::transparent(state.optimize(logical)?)?;
-    state.query_planner().create_physical_plan(&optimized, state).await
+    let planned = state.query_planner().create_physical_plan(&optimized, state).await;
+    match planned {
+        // The engine's rule that sorts in parallel moves some sorts of a window to where a join loses their order, which its
+        // own check then refuses.
+        Err(error) if blame::is_refused_by_engine(&error) => {
+            let mut state = state.clone();
+            state.config_mut().options_mut().optimizer.repartition_sorts = false;
+            state.query_planner().create_physical_plan(&optimized, &state).await
+        }
+        planned => planned,
+    }
 }
 
 /// The tree of one statement, read as the gateway reads it.

@@ -204,6 +204,10 @@ async fn a_group_is_not_taken_for_one_row_of_a_key_that_decides_only_a_part_of_i
             ),
             (format!("select count(*) from {source}"), json!([[4]])),
             (
+                format!("select x, id from {source} union all select id, n from {source} order by 1 desc, 2 limit 3"),
+                json!([[40, 2], [30, 1], [20, 1]]),
+            ),
+            (
                 format!("select id, count(*) from {source} group by id order by id"),
                 json!([[1, 3], [2, 1]]),
             ),
@@ -251,6 +255,13 @@ async fn a_group_is_not_taken_for_one_row_of_a_key_that_decides_only_a_part_of_i
         ),
         (
             "select count(*) from (select b.id, count(distinct a.id) from s.a join s.a b on true group by a.id, b.id)"
+                .to_owned(),
+            json!([[4]]),
+        ),
+        // The optimizer makes an inner join of a full one, in which keys are keys again.
+        (
+            "select count(*) from (select a.id, c.id, count(distinct a.name) from s.a a full join s.a c on true \
+             where a.id > 0 and c.id > 0 group by a.id, c.id)"
                 .to_owned(),
             json!([[4]]),
         ),

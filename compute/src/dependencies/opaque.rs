@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -26,15 +26,34 @@ pub(super) fn wall(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
+/// One wall where there are two. The outer one may have lost or moved columns; the inner one, which was put up just now, has
+/// every column of its input in its place.
+pub(super) fn once(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let behind = input_of_wall(&plan).and_then(|inner| Some((inner, input_of_wall(inner)?)));
+    match (&plan, behind) {
+        (LogicalPlan::Projection(outer), Some((inner, input)))
+            if inner.schema().columns() == input.schema().columns() =>
+        {
+            Projection::try_new_with_schema(outer.expr.clone(), Arc::new(input.clone()), Arc::clone(&outer.schema))
+                .map(LogicalPlan::Projection)
+        }
+        _ => Ok(plan),
+    }
+}
+
 /// Whether this is a wall.
 pub(super) fn is_wall(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Projection(projection) => {
-            let is_hidden = |expr: &Expr| matches!(expr, Expr::Alias(alias) if is_opaque(&alias.expr));
-            !projection.expr.is_empty() && projection.expr.iter().all(is_hidden)
-        }
-        _ => false,
-    }
+    input_of_wall(plan).is_some()
+}
+
+/// What is behind this wall, if it is one.
+pub(super) fn input_of_wall(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    let LogicalPlan::Projection(projection) = plan else {
+        return None;
+    };
+    let is_hidden = |expr: &Expr| matches!(expr, Expr::Alias(alias) if is_opaque(&alias.expr));
+    let is_wall = !projection.expr.is_empty() && projection.expr.iter().all(is_hidden);
+    is_wall.then_some(projection.input.as_ref())
 }
 
 /// The same plan without walls, when no rule looks at it any more.

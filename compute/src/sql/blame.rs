@@ -22,8 +22,14 @@ pub fn sql_error(error: &DataFusionError) -> SqlError {
     }
 }
 
+/// Whether the engine has made a plan that its own check does not let pass.
+pub(crate) fn is_refused_by_engine(error: &DataFusionError) -> bool {
+    matches!(error, DataFusionError::Context(rule, _) if rule == "SanityCheckPlan")
+}
+
 fn explain(error: &DataFusionError) -> SqlError {
     match error {
+        error if is_refused_by_engine(error) => internal(),
         DataFusionError::SQL(error, _) => syntax(error),
         DataFusionError::SchemaError(error, _) => schema(error),
         DataFusionError::Plan(message) => plan(message),
@@ -55,9 +61,44 @@ fn explain(error: &DataFusionError) -> SqlError {
     }
 }
 
+/// The same error, so that it can be told on the other side of a wire, where an error that is not the engine's is only text.
+pub(crate) fn for_another_worker(error: DataFusionError) -> DataFusionError {
+    let said = sql_error(&error);
+    match said.code {
+        Code::Internal => error,
+        _ => DataFusionError::External(Box::new(Told(said))),
+    }
+}
+
+/// An error of a part of a query that may be somewhere else.
+#[derive(Debug)]
+struct Told(SqlError);
+
+impl Told {
+    /// What stands before the error in its text.
+    const MARK: &str = "wasmhouse error: ";
+
+    fn read(text: &str) -> Option<SqlError> {
+        let (_, json) = text.split_once(Self::MARK)?;
+        serde_json::from_str(json).ok()
+    }
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let json = serde_json::to_string(&self.0).map_err(|_| std::fmt::Error)?;
+        write!(f, "{}{json}", Self::MARK)
+    }
+}
+
+impl std::error::Error for Told {}
+
 fn external(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> SqlError {
     if let Some(error) = cause.downcast_ref::<SqlError>() {
         return error.clone();
+    }
+    if let Some(error) = Told::read(&cause.to_string()) {
+        return error;
     }
     if let Some(error) = cause.downcast_ref::<DataFusionError>() {
         return explain(error);
