@@ -1,69 +1,23 @@
 //! Rows become files of the project's bucket, for other programs to read; [`crate::formats`] spells them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::session_state::SessionState;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::stream::{self, FuturesUnordered};
+use futures::stream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::head::{Desk, Stop};
-use super::meter::Meter;
 use crate::formats::{Encoder, Format, Unwritable, slices};
 use crate::task::{ExportFormat, ExportedFile};
 use crate::{Code, Error, SqlError};
 
-/// Runs the plan and writes one file for each of its partitions that has rows; the first partition always has a file, so
-/// that an export of nothing still has columns.
-pub(super) async fn files(
-    desk: &Desk,
-    state: &SessionState,
-    plan: &Arc<dyn ExecutionPlan>,
-    to: &str,
-    format: ExportFormat,
-    meter: &Meter,
-) -> Result<Vec<ExportedFile>, Stop> {
-    remove_earlier_attempt(desk, to).await?;
-    let mut parts = FuturesUnordered::new();
-    for part in 0..plan.output_partitioning().partition_count() {
-        let rows = plan.execute(part, state.task_ctx())?;
-        let path = Path::from(format!("{to}/part-{part:05}.{}", extension(format)));
-        let (store, count) = (desk.bucket.store(), Arc::clone(&meter.rows));
-        let rows = rows.inspect(move |batch| {
-            if let Ok(batch) = batch {
-                count.fetch_add(batch.num_rows() as u64, Relaxed);
-            }
-        });
-        let schema = plan.schema();
-        let rows = Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(
-            schema, rows,
-        ));
-        parts.push(AbortOnDropHandle::new(tokio::spawn(file(
-            store,
-            path,
-            format,
-            rows,
-            part == 0,
-        ))));
-    }
-    let mut files = Vec::new();
-    while let Some(part) = parts.next().await {
-        files.extend(part.map_err(|error| Error::Internal(error.into()))??);
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
-}
-
 /// A worker that was lost may have written some of the files; the folder is this query's alone.
-async fn remove_earlier_attempt(desk: &Desk, to: &str) -> Result<(), Stop> {
+pub(super) async fn remove_earlier_attempt(desk: &Desk, to: &str) -> Result<(), Stop> {
     let store = desk.bucket.store();
     let folder = Path::from(to);
     let old: Vec<ObjectMeta> = store.list(Some(&folder)).try_collect().await.map_err(unavailable)?;
@@ -86,14 +40,16 @@ fn extension(format: ExportFormat) -> &'static str {
     }
 }
 
-/// One partition's file, or none when it has no rows and need not exist.
-async fn file(
+/// One part's file, or none when it has no rows and need not exist: the first part always has a file, so that an export of
+/// nothing still has columns.
+pub(super) async fn file(
     store: Arc<dyn ObjectStore>,
-    path: Path,
+    to: &str,
     format: ExportFormat,
     mut rows: SendableRecordBatchStream,
-    even_if_empty: bool,
+    part: u32,
 ) -> Result<Option<ExportedFile>, DataFusionError> {
+    let path = Path::from(format!("{to}/part-{part:05}.{}", extension(format)));
     let mut encoder = Encoder::new(spelled(format), &rows.schema()).map_err(unwritable)?;
     let first = loop {
         match rows.next().await.transpose()? {
@@ -101,7 +57,7 @@ async fn file(
             first => break first,
         }
     };
-    if first.is_none() && !even_if_empty {
+    if first.is_none() && part > 0 {
         return Ok(None);
     }
     let mut out = BufWriter::new(Arc::clone(&store), path.clone());

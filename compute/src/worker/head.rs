@@ -31,11 +31,12 @@ use wasmhouse_storage::tables::{Keys, ScanLog, Tables};
 
 use super::line::Line;
 use super::meter::Meter;
+use super::sink::{self, Sink, SinkExec};
 use super::task::{self, Tasks};
 use super::{export, load, wire, write};
 use crate::session::{Engine, logical_plan, physical_plan};
 use crate::sql::blame;
-use crate::task::{Action, Frame, Planned, Task};
+use crate::task::{Action, ExportedFile, Frame, Go, Planned, Task};
 use crate::{Code, Error, Result, SqlError, catalog_view, causes, estimate};
 
 /// Bursts of frames that may wait for the network before the plan has to.
@@ -133,17 +134,24 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         tables,
     }))
     .await?;
-    let (mut state, mut plan) = (state, plan);
+    let mut go = Go::default();
     if !task.runs_unasked(bytes_processed) {
-        let go = line.word_to_go().await?;
-        if go.workers.len() > 1 {
-            let this = desk.worker.to_local_worker_context(desk.url.clone());
-            state = desk.tasks.session_of_head(&state, &task, &go, bytes_processed, this)?;
-            plan = physical_plan(&state, &logical).await?;
-        }
+        go = line.word_to_go().await?;
     } else if !is_trivial(&plan) {
         // What is said next may take long.
         line.flush().await?;
+    }
+    let (mut state, mut plan) = (state, plan);
+    let sink = Sink::of(&task, &schema).map(Arc::new);
+    if go.workers.len() > 1 {
+        let this = desk.worker.to_local_worker_context(desk.url.clone());
+        state = desk
+            .tasks
+            .session_of_head(&state, &task, &go, bytes_processed, sink, this)?;
+        plan = physical_plan(&state, &logical).await?;
+    } else if let Some(sink) = sink {
+        let rows = write::dealt_out(desk, &state, &task, &plan).await?;
+        plan = Arc::new(SinkExec::new(rows, sink, desk.bucket.clone(), Arc::clone(&meter.rows)));
     }
 
     let has_crew = plan.is::<DistributedExec>();
@@ -165,8 +173,8 @@ async fn act(
 ) -> Result<(), Stop> {
     match &task.action {
         Action::Return => deliver(state, plan, meter, line).await?,
-        Action::Write { at, .. } | Action::Load { at, .. } => {
-            let files = write::files(desk, state, task, plan, at, schema);
+        Action::Write { .. } | Action::Load { .. } => {
+            let files = sink::files(plan, state.task_ctx());
             let files = line.while_working(meter, plan, files).await?;
             line.say(&Frame::Written {
                 schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
@@ -174,9 +182,12 @@ async fn act(
             })
             .await?;
         }
-        Action::Export { to, format } => {
-            let files = export::files(desk, state, plan, to, *format, meter);
-            let files = line.while_working(meter, plan, files).await?;
+        Action::Export { to, .. } => {
+            export::remove_earlier_attempt(desk, to).await?;
+            let files = sink::files(plan, state.task_ctx());
+            let mut files: Vec<ExportedFile> = line.while_working(meter, plan, files).await?;
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+            meter.rows.store(files.iter().map(|file| file.rows).sum(), Relaxed);
             line.say(&Frame::Exported { files }).await?;
         }
     }

@@ -12,6 +12,7 @@ mod load;
 pub mod memory;
 mod meter;
 mod serve;
+mod sink;
 mod task;
 mod wire;
 mod write;

@@ -86,6 +86,7 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
     let engine = Arc::new(Engine::new(&bucket, &bootstrap.resources)?);
     let tasks = Tasks {
         engine: Arc::clone(&engine),
+        bucket: bucket.clone(),
         inspector: Arc::new(Inspector::new(&bootstrap.tickets, Clock::System)),
         channels: Channels::new(),
         project: Arc::default(),

@@ -24,9 +24,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 use url::Url;
+use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::ids::ProjectId;
 use wasmhouse_storage::tables::arrived;
 
+use super::sink::{Sink, SinkCodec, SinkPlanner};
 use crate::cluster::{Channels, Inspector};
 use crate::session::Engine;
 use crate::task::{Go, Task};
@@ -55,6 +57,7 @@ struct Options {
 #[derive(Clone)]
 pub(super) struct Tasks {
     pub(super) engine: Arc<Engine>,
+    pub(super) bucket: Bucket,
     pub(super) inspector: Arc<Inspector>,
     pub(super) channels: Channels,
     /// Whose worker this is, once its gateway has said so.
@@ -84,11 +87,21 @@ impl Tasks {
         task: &Task,
         go: &Go,
         bytes: u64,
+        sink: Option<Arc<Sink>>,
         this: LocalWorkerContext,
     ) -> Result<SessionState, Error> {
         let partitions = (go.workers.len() * state.config().target_partitions()) as u64;
         let headers = headers(task, go).map_err(Error::Internal)?;
-        let builder = SessionStateBuilder::new_from_existing(state.clone())
+        let mut builder = SessionStateBuilder::new_from_existing(state.clone());
+        if let Some(sink) = sink {
+            builder = builder.with_query_planner(Arc::new(SinkPlanner {
+                of_rows: Arc::clone(state.query_planner()),
+                sink,
+                bucket: self.bucket.clone(),
+            }));
+        }
+        let builder = builder
+            .with_distributed_user_codec(SinkCodec(self.bucket.clone()))
             .with_distributed_worker_resolver(Leased(go.workers.clone()))
             .with_distributed_channel_resolver(self.channels.clone())
             .with_distributed_local_worker_context(this)
@@ -120,6 +133,7 @@ impl WorkerSessionBuilder for Tasks {
         let config = std::mem::take(builder.config()).unwrap_or_default();
         let config = config
             .with_distributed_channel_resolver(self.channels.clone())
+            .with_distributed_user_codec(SinkCodec(self.bucket.clone()))
             .with_distributed_worker_plan_rewrite_handler(KnownFooters(Arc::clone(self.engine.runtime())))
             .with_distributed_passthrough_headers(ours(&query.headers))?;
         self.engine
@@ -246,6 +260,7 @@ mod tests {
         };
         Tasks {
             engine: Arc::new(Engine::new(&bucket, &resources).expect("an engine")),
+            bucket,
             inspector: Arc::new(Inspector::new(&signer.public_key(), Clock::System)),
             channels: Channels::new(),
             project: Arc::default(),

@@ -12,11 +12,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use wasmhouse_storage::tables::{TableLocation, WriteOptions, WrittenFile, stored_schema, write_files};
+use wasmhouse_storage::tables::stored_schema;
 
 use super::head::{Desk, Stop};
 use crate::Error;
@@ -64,38 +62,9 @@ fn with_nullability(nullable: impl Iterator<Item = bool>, stored: &Schema) -> Sc
     Arc::new(Schema::new(fields.collect::<Fields>()))
 }
 
-/// Runs the plan and writes every partition's rows to files of its own.
-pub(super) async fn files(
-    desk: &Desk,
-    state: &SessionState,
-    task: &Task,
-    plan: &Arc<dyn ExecutionPlan>,
-    at: &TableLocation,
-    schema: &SchemaRef,
-) -> Result<Vec<WrittenFile>, Stop> {
-    let plan = dealt_out(desk, state, task, plan).await?;
-    // A file holds rows, and nothing that its table is said to be.
-    let schema = Arc::new(Schema::new(schema.fields().clone()));
-    let mut parts = FuturesUnordered::new();
-    for part in 0..plan.output_partitioning().partition_count() {
-        let rows = plan.execute(part, state.task_ctx())?;
-        let options = WriteOptions::new(task.query.clone(), task.attempt, part as u32);
-        let (bucket, at, schema) = (desk.bucket.clone(), at.clone(), Arc::clone(&schema));
-        // A task of its own, so that partitions are encoded on different threads.
-        parts.push(tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-            write_files(&bucket, &at, &schema, rows, &options).await
-        })));
-    }
-    let mut files = Vec::new();
-    while let Some(part) = parts.next().await {
-        files.extend(part.map_err(|error| Error::Internal(error.into()))?.map_err(stop)?);
-    }
-    Ok(files)
-}
-
 /// The rows of an upload, for as many writers as it is worth. A file that is read on one thread is not encoded on one if
 /// it is large, and a small one becomes one file. Which rows a file gets is chance.
-async fn dealt_out(
+pub(super) async fn dealt_out(
     desk: &Desk,
     state: &SessionState,
     task: &Task,
@@ -116,16 +85,5 @@ async fn dealt_out(
             let dealt = RepartitionExec::try_new(Arc::clone(plan), Partitioning::RoundRobinBatch(writers))?;
             Ok(Arc::new(dealt))
         }
-    }
-}
-
-/// A failure of the rows themselves comes wrapped in that of their writer.
-fn stop(error: wasmhouse_storage::Error) -> Stop {
-    match error {
-        wasmhouse_storage::Error::Internal(source) => match source.downcast::<DataFusionError>() {
-            Ok(error) => Stop::from(*error),
-            Err(source) => Stop::Failed(Error::Internal(source)),
-        },
-        error => Stop::from(error),
     }
 }
