@@ -18,12 +18,6 @@ pub enum Error {
     /// The worker went away before it ended. Another attempt on another worker is safe.
     #[error("the worker was lost: {0}")]
     WorkerLost(String),
-    /// Every worker is busy and the queue is full. Asking again later is safe.
-    #[error("no worker is free; try again in a few seconds")]
-    NoWorkers,
-    /// The house is closing. Another gateway, or this one after its restart, will take the statement.
-    #[error("the server is stopping; send the statement again")]
-    Closing,
     /// The object store or the catalog said no.
     #[error(transparent)]
     Storage(#[from] wasmhouse_storage::Error),

@@ -1,5 +1,6 @@
 //! The gateway without its door: one field for each group of use cases. No HTTP in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wasmhouse_compute::cluster::{Pool, PoolConfig};
@@ -11,6 +12,7 @@ use wasmhouse_storage::ledger::Ledger;
 use wasmhouse_storage::tables::Tables as DeltaTables;
 use wasmhouse_storage::{BoxError, queries};
 
+use crate::admission::{Admission, Limits};
 use crate::config::{Config, LogFormat, worker_environment};
 use crate::projects::Projects;
 use crate::queries::Queries;
@@ -29,6 +31,8 @@ pub(crate) struct App {
     pub(crate) ledger: Ledger,
     /// The background loop.
     pub(crate) upkeep: Upkeep,
+    /// Who may start now.
+    pub(crate) admission: Admission,
     /// The processes that run queries.
     pub(crate) pool: Pool,
     catalog: Catalog,
@@ -45,6 +49,7 @@ impl App {
         bucket.self_test().await?;
 
         let catalog = open_catalog(config).await?;
+        let admission = Admission::new(limits(config)?, Duration::from_millis(config.queries.queue_timeout_ms));
         let pool = Pool::start(pool_config(config, &data, bucket_config)?).await?;
         let delta = DeltaTables::new(bucket.clone());
         let records = queries::Queries::new(&catalog);
@@ -55,6 +60,7 @@ impl App {
             records.clone(),
             delta.clone(),
             bucket.clone(),
+            admission.clone(),
             pool.clone(),
             clock.clone(),
         );
@@ -66,6 +72,7 @@ impl App {
             bucket.clone(),
             clock,
             queries.clone(),
+            pool.clone(),
         );
         Ok(Self {
             queries,
@@ -73,6 +80,7 @@ impl App {
             projects: Projects::new(catalog.clone()),
             ledger: Ledger::new(&catalog),
             upkeep,
+            admission,
             pool,
             catalog,
         })
@@ -108,13 +116,25 @@ fn bucket_config(config: &Config, data: &std::path::Path) -> Result<BucketConfig
     })
 }
 
+fn limits(config: &Config) -> Result<Limits, BoxError> {
+    let mut weights = BTreeMap::new();
+    for (project, weight) in &config.workers.weights {
+        weights.insert(project.parse()?, *weight);
+    }
+    Ok(Limits {
+        workers: config.workers_max(),
+        workers_of_project: config.workers_max_per_project(),
+        waiting: config.queries.queue_max,
+        waiting_of_project: config.queries.queue_max_per_project,
+        weights,
+    })
+}
+
 fn pool_config(config: &Config, data: &std::path::Path, bucket: BucketConfig) -> Result<PoolConfig, BoxError> {
     const MIB: u64 = 1 << 20;
     Ok(PoolConfig {
         program: std::env::current_exe()?,
         workers_max: config.workers_max(),
-        queue_max: config.queries.queue_max,
-        queue_timeout: Duration::from_millis(config.queries.queue_timeout_ms),
         environment: worker_environment(),
         bucket,
         memory_bytes: config.workers.memory_mib * MIB,

@@ -8,6 +8,7 @@ mod wrong;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -63,6 +64,8 @@ pub(crate) struct BucketSettings {
 pub(crate) struct WorkerConfig {
     /// Worker processes that may run at once; 0: twice the cores, at least 4.
     pub(crate) max: usize,
+    /// Of these, those that one project may hold; 0: all but one.
+    pub(crate) max_per_project: usize,
     /// Threads of one worker; 0: the cores.
     pub(crate) threads: usize,
     /// Memory that a query's operators may hold before they spill, in MiB.
@@ -71,6 +74,10 @@ pub(crate) struct WorkerConfig {
     pub(crate) process_mib: u64,
     /// Disk that one query may spill to, in MiB.
     pub(crate) spill_mib: u64,
+    /// How long a worker may be idle before it ends, in seconds. One stays.
+    pub(crate) idle_s: u64,
+    /// How much a project gets beside others while queries wait, by its name; 1 for those that are not named.
+    pub(crate) weights: BTreeMap<String, u32>,
 }
 
 /// What one query may do.
@@ -89,6 +96,8 @@ pub(crate) struct QueryConfig {
     pub(crate) mib_per_worker: u64,
     /// Queries that may wait for a worker.
     pub(crate) queue_max: usize,
+    /// Of these, those of one project.
+    pub(crate) queue_max_per_project: usize,
     /// How long a query may wait for a worker.
     pub(crate) queue_timeout_ms: u64,
     /// How long results can be read again, in hours.
@@ -141,6 +150,9 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What queries process in a millisecond of processor time, more or less: TPC-H at scale factor 1 (`bench/results`).
+const USUAL_BYTES_PER_CPU_MS: u64 = 1 << 20;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -153,10 +165,13 @@ impl Default for Config {
             },
             workers: WorkerConfig {
                 max: 0,
+                max_per_project: 0,
                 threads: 0,
                 memory_mib: 2048,
                 process_mib: 3072,
                 spill_mib: 51_200,
+                idle_s: 300,
+                weights: BTreeMap::new(),
             },
             queries: QueryConfig {
                 timeout_ms: 300_000,
@@ -164,7 +179,8 @@ impl Default for Config {
                 planning_timeout_ms: 10_000,
                 workers_max: 1,
                 mib_per_worker: 1024,
-                queue_max: 100,
+                queue_max: 1000,
+                queue_max_per_project: 100,
                 queue_timeout_ms: 60_000,
                 results_hours: 24,
                 results_inline_kib: 256,
@@ -186,8 +202,10 @@ impl Default for Config {
 }
 
 impl QueryConfig {
-    /// How many workers a query deserves that processes so many bytes.
-    pub(crate) fn workers_for(&self, bytes: u64) -> usize {
+    /// How many workers a query deserves that processes so many bytes. One whose like needed so much processor time is taken
+    /// for one that processes the bytes for which that is usual.
+    pub(crate) fn workers_for(&self, bytes: u64, needed: Option<Duration>) -> usize {
+        let bytes = needed.map_or(bytes, |cpu| cpu.as_millis() as u64 * USUAL_BYTES_PER_CPU_MS);
         let deserved = bytes.div_ceil(self.mib_per_worker << 20);
         usize::try_from(deserved)
             .unwrap_or(usize::MAX)
@@ -248,6 +266,14 @@ impl Config {
             (2 * cores()).max(4)
         } else {
             self.workers.max
+        }
+    }
+
+    /// Worker processes that one project may hold.
+    pub(crate) fn workers_max_per_project(&self) -> usize {
+        match self.workers.max_per_project {
+            0 => self.workers_max().saturating_sub(1).max(1),
+            some => some,
         }
     }
 
@@ -316,6 +342,8 @@ mod tests {
             ("[workers]\nmemory_mib = 0\n", "workers.memory_mib"),
             ("[workers]\nmemory_mib = 4096\n", "workers.process_mib"),
             ("[workers]\nmax = \"many\"\n", "workers.max"),
+            ("[workers.weights]\nshop = 0\n", "workers.weights.shop"),
+            ("[workers.weights]\n\"no name\" = 2\n", "workers.weights"),
             ("[workers]\nprocess_mib = 9000000000000000000\n", "workers.process_mib"),
             ("[upkeep]\nevery_s = 0\n", "upkeep.every_s"),
             ("[upkeep]\nlease_s = 5\n", "upkeep.lease_s"),

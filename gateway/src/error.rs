@@ -48,9 +48,9 @@ pub(crate) enum Error {
     /// The body came too slowly, or stopped coming. Send it again.
     #[error("{0}")]
     TooSlow(String),
-    /// Too much is going on. Asking again in a few seconds is safe.
-    #[error("every worker is busy and the queue is full; try again in a few seconds")]
-    Busy,
+    /// Too much is going on, and why that is in the way. Asking again in a few seconds is safe.
+    #[error("every worker is busy, and {0}; try again in a few seconds")]
+    Busy(&'static str),
     /// The house is closing. Asking again is safe.
     #[error("the server is stopping; send the request again")]
     Closing,
@@ -91,8 +91,6 @@ impl From<wasmhouse_compute::Error> for Error {
                 Code::WorkerCrashed,
                 "the worker stopped while it ran the statement, more than once; simplify the statement, or tell us its id",
             )),
-            Compute::NoWorkers => Error::Busy,
-            Compute::Closing => Error::Closing,
             Compute::Storage(error) => error.into(),
             Compute::Internal(source) => Error::Internal(source),
         }
@@ -142,7 +140,7 @@ impl Error {
             Error::NotAcceptable(_) => ("not_acceptable".to_owned(), None, None),
             Error::TooLarge(_) => ("too_large".to_owned(), None, None),
             Error::TooSlow(_) => ("timeout".to_owned(), None, None),
-            Error::Busy => ("busy".to_owned(), None, None),
+            Error::Busy(_) => ("busy".to_owned(), None, None),
             Error::Closing | Error::Unavailable(_) => ("unavailable".to_owned(), None, None),
             Error::Internal(_) => ("internal".to_owned(), None, None),
         };

@@ -1,6 +1,7 @@
 //! Wasmhouse: a serverless data warehouse that anyone can run, in one binary.
 
 mod access;
+mod admission;
 mod app;
 mod client;
 mod commands;

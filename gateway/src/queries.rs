@@ -9,6 +9,7 @@ mod attempt;
 mod crew;
 mod define;
 mod flight;
+mod history;
 mod live;
 mod settle;
 mod slice;
@@ -33,7 +34,9 @@ use wasmhouse_storage::queries::{Created, Filter, NewQuery, Queries as Records, 
 use wasmhouse_storage::results::{ResultManifest, ResultReader};
 use wasmhouse_storage::tables::Tables;
 
+use self::history::History;
 use crate::access::Caller;
+use crate::admission::Admission;
 use crate::config::QueryConfig;
 use crate::error::{Error, Result};
 use flight::Flight;
@@ -62,7 +65,9 @@ struct House {
     records: Records,
     tables: Tables,
     bucket: Bucket,
+    admission: Admission,
     pool: Pool,
+    history: History,
     clock: Clock,
     /// This gateway, as the owner of its queries.
     owner: String,
@@ -114,6 +119,7 @@ impl Queries {
         records: Records,
         tables: Tables,
         bucket: Bucket,
+        admission: Admission,
         pool: Pool,
         clock: Clock,
     ) -> Self {
@@ -128,7 +134,9 @@ impl Queries {
             records,
             tables,
             bucket,
+            admission,
             pool,
+            history: History::new(),
             clock,
             owner,
             live,
@@ -234,7 +242,7 @@ impl Queries {
             owner: house.owner.clone(),
             lease_until: now.plus(house.lease),
             // A query that must wait for a worker says so, which is one more wait for the disk.
-            started: house.pool.has_room(project),
+            started: house.admission.has_room(project),
         }
     }
 

@@ -9,6 +9,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use wasmhouse_compute::cluster::Pool;
 use wasmhouse_storage::Error as Storage;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Catalog, Effect, Relation};
@@ -40,6 +41,8 @@ pub(crate) struct Upkeep {
     bucket: Bucket,
     clock: Clock,
     queries: Queries,
+    pool: Pool,
+    idle: Duration,
 }
 
 impl Upkeep {
@@ -51,6 +54,7 @@ impl Upkeep {
         bucket: Bucket,
         clock: Clock,
         queries: Queries,
+        pool: Pool,
     ) -> Self {
         Self {
             every: Duration::from_secs(config.upkeep.every_s),
@@ -64,6 +68,8 @@ impl Upkeep {
             bucket,
             clock,
             queries,
+            pool,
+            idle: Duration::from_secs(config.workers.idle_s),
         }
     }
 
@@ -94,7 +100,10 @@ impl Upkeep {
         let leases = async {
             loop {
                 tokio::select! {
-                    _ = tick.tick() => said("queries were not renewed", self.queries.renew().await),
+                    _ = tick.tick() => {
+                        self.pool.sweep(self.idle);
+                        said("queries were not renewed", self.queries.renew().await);
+                    }
                     _ = cancel_tick.tick(), if self.has_neighbours => {
                         said("orders to stop were not heard", self.queries.hear_cancel_requests().await);
                     }

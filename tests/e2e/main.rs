@@ -3,6 +3,7 @@
 //! One file per resource, and one for the commands that speak it. The names of the tests, read in order, are the
 //! specification.
 
+mod admission;
 mod bills;
 mod cli;
 mod diagnostics;

@@ -112,3 +112,96 @@ async fn a_query_whose_workers_are_killed_has_the_right_rows_and_one_line_in_the
     // 600 rows of each of 400 groups, but for (1, 1), (2, 2) and (3, 3).
     assert_eq!(rows.expect("its rows")["rows"], json!([{ "pairs": 143_999_997 }]));
 }
+
+#[tokio::test]
+async fn all_workers_of_a_query_write_files_and_each_row_is_there_once() {
+    let warehouse = numbers(THREE_WORKERS).await;
+    let made = warehouse
+        .sql("create table s.copy as select n, t from s.numbers where n % 2 = 0")
+        .await;
+    let added = warehouse
+        .sql("insert into s.copy select n, t from s.numbers where n % 2 = 1")
+        .await;
+    let exported = warehouse
+        .post(
+            "/v1/exports",
+            json!({ "sql": "select n, t from s.numbers", "name": "all", "format": "csv" }),
+        )
+        .await
+        .expect("an export");
+    let exported = warehouse.ended(exported["id"].as_str().expect("an id")).await;
+
+    assert_eq!(made, json!([[ROWS / 2]]));
+    assert_eq!(added, json!([[ROWS / 2]]));
+    assert_eq!(
+        warehouse
+            .sql("select count(*), count(distinct n), sum(n), min(t), max(t) from s.copy")
+            .await,
+        json!([[ROWS, ROWS, ROWS * (ROWS + 1) / 2, "1", "99999"]])
+    );
+    let table = warehouse.get("/v1/datasets/s/tables/copy").await.expect("a table");
+    // Two statements, each with a file for each thread of its worker.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let alone_writes_at_most = Some(2 * threads);
+    assert!(
+        table["files"].as_u64() > alone_writes_at_most,
+        "more than one worker has written: {table}"
+    );
+    assert_eq!(exported["state"], "done", "{exported}");
+    let lines: usize = warehouse
+        .files_in_bucket("", "csv")
+        .iter()
+        .map(|file| std::fs::read_to_string(file).expect("a text").lines().count() - 1)
+        .sum();
+    assert_eq!(lines as u64, ROWS);
+}
+
+#[tokio::test]
+async fn a_value_that_a_table_cannot_hold_is_told_alike_by_whichever_worker_meets_it() {
+    let warehouse = numbers(THREE_WORKERS).await;
+    let alone = numbers("").await;
+
+    for house in [&warehouse, &alone] {
+        house.sql("create table s.strict (n bigint not null)").await;
+        let error = house
+            .refused("insert into s.strict select nullif(n, 599999) from s.numbers")
+            .await;
+        assert_eq!(error.code, "type_mismatch", "{error}");
+        assert!(error.message.contains('n') && error.message.contains("NULL"), "{error}");
+        assert_eq!(house.sql("select count(*) from s.strict").await, json!([[0]]));
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_workers_are_killed_is_done_again_and_leaves_no_row_twice() {
+    let warehouse = numbers(THREE_WORKERS).await;
+    let heavy = "create table s.pairs as select a.n as a, b.n as b from s.numbers a join s.numbers b on a.g = b.g \
+                 where a.n % 10 = 0 and b.n < 12000";
+    let created = warehouse
+        .query(json!({ "sql": heavy, "wait_ms": 0 }))
+        .await
+        .expect("a query");
+    let id = created["id"].as_str().expect("an id");
+
+    eventually("it runs on its workers", async || {
+        let query = warehouse
+            .get(&format!("/v1/queries/{id}"))
+            .await
+            .expect("the query is there");
+        query["progress"]["phase"] == "running" && warehouse.worker_pids().len() >= 3
+    })
+    .await;
+    warehouse.kill_worker();
+    let ended = warehouse.ended(id).await;
+
+    assert_eq!(ended["state"], "done", "{ended}");
+    let pairs = warehouse.sql("select count(*), sum(a), sum(b) from s.pairs").await;
+    let counted = warehouse
+        .sql(
+            "select count(*), sum(a.n), sum(b.n) from s.numbers a join s.numbers b on a.g = b.g \
+             where a.n % 10 = 0 and b.n < 12000",
+        )
+        .await;
+    assert_eq!(pairs.rows, counted.rows);
+    assert_eq!(warehouse.ledger_of(id).await.len(), 1);
+}

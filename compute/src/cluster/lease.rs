@@ -1,13 +1,14 @@
 //! A worker that serves one query and nobody else.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use url::Url;
 use wasmhouse_storage::ids::ProjectId;
 
 use super::conversation::{Conversation, order};
-use super::pool::{Shared, Slot};
+use super::pool::Shared;
 use super::process::Process;
 use crate::task::{Order, PartUsage, Task};
 use crate::{Error, Result};
@@ -19,16 +20,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Lease {
     process: Option<Process>,
     pool: Arc<Shared>,
-    /// Held until the lease ends.
-    slot: Option<Slot>,
 }
 
 impl Lease {
-    pub(super) fn new(process: Process, pool: Arc<Shared>, slot: Slot) -> Self {
+    pub(super) fn new(process: Process, pool: Arc<Shared>) -> Self {
+        pool.leased.fetch_add(1, Relaxed);
         Self {
             process: Some(process),
             pool,
-            slot: Some(slot),
         }
     }
 
@@ -90,7 +89,7 @@ impl Drop for Lease {
     /// Whatever became of the worker, the next query finds one warm.
     fn drop(&mut self) {
         drop(self.process.take());
-        drop(self.slot.take());
+        self.pool.leased.fetch_sub(1, Relaxed);
         Shared::keep_one_warm(&self.pool);
     }
 }

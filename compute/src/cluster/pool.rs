@@ -1,16 +1,16 @@
-//! Worker processes on this machine: as many as may be, as few as needed, one of them always warm.
+//! Worker processes on this machine: started when they are needed, one of them always warm, ended when they are not.
+//!
+//! How many there may be and who may have one is the gateway's to say; whoever asks here has been let in.
 //!
 //! # Invariants
 //! - A worker has one lease at a time, and belongs to one project from its first lease to its end.
-//! - One project never holds every worker, if there is more than one: its neighbours find one.
 //! - A worker whose query did not end by itself is killed, not reused: nothing is known of its state.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 use wasmhouse_storage::bucket::BucketConfig;
 use wasmhouse_storage::clock::Clock;
@@ -29,10 +29,6 @@ pub struct PoolConfig {
     pub program: PathBuf,
     /// Workers that may run at once.
     pub workers_max: usize,
-    /// Queries that may wait for one.
-    pub queue_max: usize,
-    /// How long a query may wait for one.
-    pub queue_timeout: Duration,
     /// The environment it gets: how to reach the network, and no secrets.
     pub environment: Vec<(String, String)>,
     /// Where tables live.
@@ -59,13 +55,26 @@ pub(super) struct Shared {
     config: PoolConfig,
     /// What the workers of a query show each other.
     tickets: Signer,
-    /// One permit for each worker that may run a query.
-    slots: Arc<Semaphore>,
-    /// The same for each project.
-    shares: Mutex<HashMap<ProjectId, Arc<Semaphore>>>,
-    /// One permit for each query that may wait.
-    queue: Semaphore,
-    idle: Mutex<Vec<Process>>,
+    idle: Mutex<Vec<Idle>>,
+    pub(super) leased: AtomicUsize,
+    /// Whether one is being started to be the warm one.
+    is_warming: AtomicBool,
+    is_closed: AtomicBool,
+}
+
+/// A worker that has nothing to do.
+struct Idle {
+    process: Process,
+    since: Instant,
+}
+
+impl Idle {
+    fn now(process: Process) -> Self {
+        Self {
+            process,
+            since: Instant::now(),
+        }
+    }
 }
 
 impl Pool {
@@ -80,34 +89,30 @@ impl Pool {
         let tickets = Signer::new(Clock::System)?;
         let first = Process::start(&config, &tickets.public_key()).await?;
         Ok(Self(Arc::new(Shared {
-            slots: Arc::new(Semaphore::new(config.workers_max)),
-            shares: Mutex::default(),
-            queue: Semaphore::new(config.queue_max),
-            idle: Mutex::new(vec![first]),
+            idle: Mutex::new(vec![Idle::now(first)]),
+            leased: AtomicUsize::new(0),
+            is_warming: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             config,
             tickets,
         })))
     }
 
-    /// A worker for `project`, started if need be. Waits its turn, in the order of asking.
+    /// A worker for `project`, started if need be.
     pub async fn lease(&self, project: &ProjectId) -> Result<Lease> {
-        let slot = self.0.slot(project).await?;
         let process = self.0.process_of(project).await?;
         Shared::keep_one_warm(&self.0);
-        Ok(Lease::new(process, Arc::clone(&self.0), slot))
+        Ok(Lease::new(process, Arc::clone(&self.0)))
     }
 
-    /// Further workers for a query that has one: as many as are wanted and free now, which may be none. Nobody waits for
-    /// them, so a query holds no worker idle while it hopes for another.
+    /// Further workers for a query that has one: so many, or none when one of them cannot be had.
     pub async fn lease_more(&self, project: &ProjectId, wanted: usize) -> Result<Vec<Lease>> {
-        let slots: Vec<Slot> = (0..wanted).map_while(|_| self.0.free_slot(project)).collect();
-        let starting = slots.into_iter().map(|slot| async {
+        let starting = (0..wanted).map(|_| async {
             let process = self.0.process_of(project).await?;
-            let lease = Lease::new(process, Arc::clone(&self.0), slot);
+            let lease = Lease::new(process, Arc::clone(&self.0));
             lease.belong_to(project).await?;
             Ok(lease)
         });
-        // All of them or none: a lease that is dropped frees its slot.
         let leases = futures::future::try_join_all(starting).await;
         Shared::keep_one_warm(&self.0);
         leases
@@ -118,85 +123,42 @@ impl Pool {
         self.0.tickets.sign(project, query, attempt, time)
     }
 
-    /// Whether a query of this project would find a worker now.
-    pub fn has_room(&self, project: &ProjectId) -> bool {
-        self.0.slots.available_permits() > 0 && self.0.share(project).available_permits() > 0
-    }
-
-    /// Takes no more queries; what runs, runs on.
+    /// Starts no more workers to be warm.
     pub fn close(&self) {
-        self.0.slots.close();
-        for share in self.0.shares.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            share.close();
-        }
+        self.0.is_closed.store(true, Relaxed);
     }
 
     /// Ends the idle workers.
     pub fn end_idle(&self) {
         self.0.idle().clear();
     }
-}
 
-/// The right to one worker: one of the house's, and one of the project's share.
-pub(super) struct Slot {
-    _of_all: OwnedSemaphorePermit,
-    _of_project: OwnedSemaphorePermit,
-}
-
-/// Counts a query that waits, however its waiting ends.
-struct Waiting;
-
-impl Waiting {
-    fn begin() -> Self {
-        metrics::gauge!("wasmhouse_queries_waiting").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        metrics::gauge!("wasmhouse_queries_waiting").decrement(1.0);
+    /// Ends the workers that have had nothing to do for so long, but for one of nobody's, and forgets those that died.
+    pub fn sweep(&self, longest: Duration) {
+        let mut has_warm = false;
+        let mut ended = Vec::new();
+        {
+            let mut idle = self.0.idle();
+            // The last is the one that was busy last.
+            for mut worker in std::mem::take(&mut *idle).into_iter().rev() {
+                let is_first_warm = worker.process.project.is_none() && !std::mem::replace(&mut has_warm, true);
+                if worker.process.is_alive() && (is_first_warm || worker.since.elapsed() < longest) {
+                    idle.push(worker);
+                } else {
+                    ended.push(worker);
+                }
+            }
+            idle.reverse();
+        }
+        if !ended.is_empty() {
+            info!("{} idle workers ended", ended.len());
+        }
+        drop(ended);
+        Shared::keep_one_warm(&self.0);
     }
 }
 
 impl Shared {
-    /// A slot, now or when it is this query's turn.
-    async fn slot(&self, project: &ProjectId) -> Result<Slot> {
-        if let Some(slot) = self.free_slot(project) {
-            return Ok(slot);
-        }
-        let share = self.share(project);
-        if self.slots.is_closed() {
-            return Err(Error::Closing);
-        }
-        let _place = self.queue.try_acquire().map_err(|_| Error::NoWorkers)?;
-        let _waiting = Waiting::begin();
-        let turn = async {
-            // The share first: who waits for that holds nothing that a neighbour could use.
-            let of_project = share.acquire_owned().await?;
-            let of_all = Arc::clone(&self.slots).acquire_owned().await?;
-            Ok::<_, AcquireError>(Slot {
-                _of_all: of_all,
-                _of_project: of_project,
-            })
-        };
-        match tokio::time::timeout(self.config.queue_timeout, turn).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) => Err(Error::Closing),
-            Err(_) => Err(Error::NoWorkers),
-        }
-    }
-
-    /// A slot, if there is one now.
-    fn free_slot(&self, project: &ProjectId) -> Option<Slot> {
-        let of_project = self.share(project).try_acquire_owned().ok()?;
-        let of_all = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        Some(Slot {
-            _of_all: of_all,
-            _of_project: of_project,
-        })
-    }
-
     /// A worker that is this project's from now on.
     async fn process_of(&self, project: &ProjectId) -> Result<Process> {
         let mut process = match self.take(project) {
@@ -211,36 +173,32 @@ impl Shared {
         Process::start(&self.config, &self.tickets.public_key()).await
     }
 
-    fn share(&self, project: &ProjectId) -> Arc<Semaphore> {
-        let workers = self.config.workers_max.saturating_sub(1).max(1);
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = shares
-            .entry(project.clone())
-            .or_insert_with(|| Arc::new(Semaphore::new(workers)));
-        Arc::clone(share)
-    }
-
     /// Starts the next worker before anybody asks for it.
     pub(super) fn keep_one_warm(this: &Arc<Self>) {
-        let shared = Arc::clone(this);
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        if shared.slots.is_closed() {
+        let is_full = this.leased.load(Relaxed) >= this.config.workers_max;
+        if is_full || this.is_closed.load(Relaxed) || this.has_warm() || this.is_warming.swap(true, Relaxed) {
             return;
         }
-        if shared.idle().iter().any(|process| process.project.is_none()) || shared.slots.available_permits() == 0 {
-            return;
-        }
+        let shared = Arc::clone(this);
         runtime.spawn(async move {
             match shared.start_process().await {
                 Ok(process) => shared.put(process),
                 Err(error) => warn!(%error, "a worker could not be started: {error}"),
             }
+            shared.is_warming.store(false, Relaxed);
         });
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Process>> {
+    fn has_warm(&self) -> bool {
+        let mut idle = self.idle();
+        let mut of_nobody = idle.iter_mut().filter(|worker| worker.process.project.is_none());
+        of_nobody.any(|worker| worker.process.is_alive())
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -250,9 +208,9 @@ impl Shared {
         loop {
             let own = idle
                 .iter()
-                .rposition(|process| process.project.as_ref() == Some(project));
-            let found = own.or_else(|| idle.iter().position(|process| process.project.is_none()))?;
-            let mut process = idle.remove(found);
+                .rposition(|worker| worker.process.project.as_ref() == Some(project));
+            let found = own.or_else(|| idle.iter().position(|worker| worker.process.project.is_none()))?;
+            let mut process = idle.remove(found).process;
             if process.is_alive() {
                 return Some(process);
             }
@@ -263,7 +221,7 @@ impl Shared {
     /// A worker has nothing to do. The longest idle ones end when there are more than may be.
     pub(super) fn put(&self, process: Process) {
         let mut idle = self.idle();
-        idle.push(process);
+        idle.push(Idle::now(process));
         while idle.len() > self.config.workers_max.max(1) {
             idle.remove(0);
         }

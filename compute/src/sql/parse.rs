@@ -14,6 +14,7 @@ use super::blame;
 use super::classify::{Kind, classify};
 use super::dialect::rules;
 use super::keys;
+use super::likeness;
 use super::limits::{self, Limits};
 use super::names::{self, Mention, Name};
 use super::patience::PatientDialect;
@@ -33,11 +34,15 @@ pub struct Statement {
     pub reads: Vec<Mention>,
     /// True when it asks for the names themselves: `information_schema`, `show tables`.
     pub lists_names: bool,
+    /// The same for statements that differ in values only; see [`super::likeness`].
+    pub likeness: u64,
 }
 
 /// Reads `text` as one statement of `dialect` within `limits`.
 pub fn parse(text: &str, dialect: Dialect, limits: &Limits) -> Result<Statement, SqlError> {
-    let parsed = read(text, dialect, limits)?;
+    let tokens = limits::tokens(text, rules(dialect).as_ref(), limits)?;
+    let likeness = likeness::of(&tokens);
+    let parsed = read_tokens(text, tokens, dialect, limits)?;
     let mut kind = classify(&parsed)?;
     if let (Kind::CreateView { query, .. }, Parsed::Statement(ast)) = (&mut kind, &parsed)
         && let Ast::CreateView(create) = ast.as_ref()
@@ -52,14 +57,18 @@ pub fn parse(text: &str, dialect: Dialect, limits: &Limits) -> Result<Statement,
         kind,
         reads,
         lists_names,
+        likeness,
     })
 }
 
 /// The tree of one statement, as gateway and worker read it.
 pub(crate) fn read(text: &str, dialect: Dialect, limits: &Limits) -> Result<Parsed, SqlError> {
-    let rules = rules(dialect);
-    let tokens = limits::tokens(text, rules.as_ref(), limits)?;
-    let dialect = PatientDialect::new(rules, tokens.len());
+    let tokens = limits::tokens(text, rules(dialect).as_ref(), limits)?;
+    read_tokens(text, tokens, dialect, limits)
+}
+
+fn read_tokens(text: &str, tokens: Vec<TokenWithSpan>, dialect: Dialect, limits: &Limits) -> Result<Parsed, SqlError> {
+    let dialect = PatientDialect::new(rules(dialect), tokens.len());
     let parsed = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(limits.depth)

@@ -634,3 +634,23 @@ fn what_show_cannot_do_says_what_to_write() {
     accepted("show all");
     accepted("show datafusion.execution.batch_size");
 }
+
+#[test]
+fn statements_that_differ_in_values_only_are_alike() {
+    let like = |sql: &str| accepted(sql).likeness;
+    let one = like("select name from people where id = 7 and town in ('Brno', 'Wien')");
+
+    for alike in [
+        "SELECT name\nFROM people -- the one\nWHERE id = 12 AND town IN ('Rom')",
+        "select name from people where id = $1 and town in ('a', 'b', 'c', 'd')",
+    ] {
+        assert_eq!(like(alike), one, "{alike}");
+    }
+    for other in [
+        "select town from people where id = 7 and town in ('Brno', 'Wien')",
+        "select \"Name\" from people where id = 7 and town in ('Brno', 'Wien')",
+        "select name from people where id = 7 and town in ('Brno', town)",
+    ] {
+        assert_ne!(like(other), one, "{other}");
+    }
+}

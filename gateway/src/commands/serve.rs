@@ -71,6 +71,7 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     http::serve(listener, door, asked, patience).await;
 
     info!("stopping, {} queries still run", app.queries.running());
+    app.admission.close();
     app.pool.close();
     // One patience for callers and queries: whoever stops us kills us when it is over.
     let waited = asked_at.await.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());

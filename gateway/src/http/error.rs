@@ -103,7 +103,7 @@ impl From<Error> for ApiError {
             Error::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Error::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Error::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Error::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Error::Unavailable(cause) => {
                 error!("storage did not answer: {}", causes(cause.as_ref()));

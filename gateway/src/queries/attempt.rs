@@ -1,7 +1,7 @@
 //! One attempt at a query: a worker, a conversation, what it left behind. Lost workers are replaced; see [`work_on`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -20,10 +20,14 @@ use super::crew::Crew;
 use super::flight::{Commit, Flight, Landed};
 use super::target::Target;
 use super::{House, Now, Work, slice};
+use crate::admission::Place;
 use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
 const ATTEMPTS: u32 = 3;
+
+/// How long a plan is expected to take of which nothing else is wanted.
+const PLAN_ONLY: Duration = Duration::from_millis(50);
 
 /// How long a worker may take to hear that a plan was all that was wanted.
 const DECLINE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,7 +76,8 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
             ..Now::default()
         }
     });
-    let lease = lease(house, task).await?;
+    let (lease, _place) = seat(house, task, flight.expected(house)).await?;
+    let began = Instant::now();
     if flight.record.state == QueryState::Pending {
         flight.put_on_record(house).await?;
         house.records.start(&task.query).await?;
@@ -85,13 +90,18 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
         Err(error) => Err(error),
     };
     let talked = crew.dismiss(talked).await;
+    if let Ok(landed) = &talked {
+        flight.learn(house, began.elapsed(), landed.usage.cpu_ms);
+    }
     hang_up(lease, talked).await
 }
 
-async fn lease(house: &House, task: &Task) -> Result<Lease, Attempt> {
+/// A worker, when it is this query's turn, and the right to hold it.
+async fn seat(house: &House, task: &Task, expected: Duration) -> Result<(Lease, Place), Attempt> {
+    let place = house.admission.enter(&task.project, expected).await?;
     match house.pool.lease(&task.project).await {
         Err(ComputeError::WorkerLost(why)) => Err(Attempt::Lost(why)),
-        lease => Ok(lease?),
+        lease => Ok((lease?, place)),
     }
 }
 
@@ -182,7 +192,7 @@ async fn converse(
         now.planned = Some(planned);
     });
     if waits {
-        *crew = Crew::lease(house, task, bytes_processed).await;
+        *crew = Crew::lease(house, flight, task, bytes_processed).await;
         talk.go(&crew.orders(house, flight, task, head)?).await?;
     }
 
@@ -383,7 +393,7 @@ pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> 
 }
 
 async fn attempt_plan(house: &House, task: &Task) -> Result<Planned, Attempt> {
-    let lease = lease(house, task).await?;
+    let (lease, _place) = seat(house, task, PLAN_ONLY).await?;
     let planned = match ask(house, &lease, task).await {
         Ok(mut talk) => match hear_plan(house, &mut talk).await {
             Ok(planned) => decline(talk).await.map(|()| planned),

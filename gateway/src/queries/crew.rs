@@ -10,23 +10,29 @@ use wasmhouse_compute::{Error as ComputeError, causes};
 use super::House;
 use super::attempt::Talk;
 use super::flight::{Flight, Landed};
+use crate::admission::Place;
 
 /// How long a worker may take to say what it used.
 const METER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The workers of an attempt besides its head. Those that are not dismissed are killed.
 #[derive(Default)]
-pub(super) struct Crew(Vec<Lease>);
+pub(super) struct Crew(Vec<(Lease, Place)>);
 
 impl Crew {
-    /// As many as these bytes deserve and are free. Files are written by the head alone, so a write has none.
-    pub(super) async fn lease(house: &House, task: &Task, bytes: u64) -> Self {
+    /// As many as the query deserves and are free. Nobody waits for them, so no query holds a worker idle while it hopes for
+    /// another. An upload is read by the head alone.
+    pub(super) async fn lease(house: &House, flight: &Flight, task: &Task, bytes: u64) -> Self {
         let wanted = match task.action {
-            Action::Return => house.config.workers_for(bytes) - 1,
-            _ => 0,
+            Action::Load { .. } => 0,
+            Action::Return | Action::Write { .. } | Action::Export { .. } => flight.workers(house, bytes) - 1,
         };
-        match house.pool.lease_more(&task.project, wanted).await {
-            Ok(leases) => Self(leases),
+        let expected = flight.expected(house);
+        let places: Vec<Place> = (0..wanted)
+            .map_while(|_| house.admission.enter_now(&task.project, expected))
+            .collect();
+        match house.pool.lease_more(&task.project, places.len()).await {
+            Ok(leases) => Self(leases.into_iter().zip(places).collect()),
             // They could not be started; the head can do it alone.
             Err(error) => {
                 warn!(query.id = %task.query, "a query goes on with one worker: {}", causes(&error));
@@ -44,7 +50,7 @@ impl Crew {
         Ok(Go {
             workers: [head]
                 .into_iter()
-                .chain(&self.0)
+                .chain(self.0.iter().map(|(lease, _)| lease))
                 .map(|lease| lease.url().clone())
                 .collect(),
             ticket: house.pool.ticket(&task.project, &task.query, task.attempt, time)?,
@@ -56,11 +62,11 @@ impl Crew {
     pub(super) async fn dismiss(self, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
         match talked {
             Ok(mut landed) => {
-                let read = |lease: Lease| async {
+                let read = |(lease, place): (Lease, Place)| async {
                     let used = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await;
-                    (lease, used)
+                    (lease, place, used)
                 };
-                for (lease, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
+                for (lease, _place, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
                     let Ok(Ok(used)) = used else {
                         // The rows are there. A worker that cannot say what they cost it is not used again.
                         warn!("a worker did not say what it used for a query");
@@ -73,7 +79,12 @@ impl Crew {
                 Ok(landed)
             }
             Err(Talk::PeerLost(how)) => {
-                let ends = futures::future::join_all(self.0.into_iter().map(Lease::bury)).await;
+                let ends = futures::future::join_all(self.0.into_iter().map(|(lease, place)| async {
+                    let end = lease.bury().await;
+                    drop(place);
+                    end
+                }))
+                .await;
                 // One that was out of memory would be again.
                 let answer = ends.into_iter().find(|end| !matches!(end, ComputeError::WorkerLost(_)));
                 Err(answer.map_or(Talk::PeerLost(how), |error| Talk::Unwanted(error.into())))

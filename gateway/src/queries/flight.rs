@@ -29,6 +29,7 @@ use wasmhouse_storage::tables::{TableLocation, WrittenFile};
 
 use super::attempt::{nothing, plan_only, work_on};
 use super::define::{Defined, define};
+use super::history::Took;
 use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
@@ -106,6 +107,37 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     gauge!("wasmhouse_queries_running").decrement(1.0);
     flight.live.end(record);
     house.live.leave(&flight.record.id);
+}
+
+impl Flight {
+    /// Which statements this one is like.
+    fn likeness(&self) -> u64 {
+        match &self.work {
+            Work::Statement(statement) | Work::Export { statement, .. } => statement.likeness,
+            // How long a load takes is told by its file, which is another one each time.
+            Work::Load(_) => 0,
+        }
+    }
+
+    /// How long it will hold a worker, from what those took that were like it.
+    pub(super) fn expected(&self, house: &House) -> Duration {
+        house.history.expect(&self.record.project, self.likeness())
+    }
+
+    /// The workers that it deserves, for what it processes or, if that is known, for what those needed that were like it.
+    pub(super) fn workers(&self, house: &House, bytes: u64) -> usize {
+        let needed = house.history.cpu_of(&self.record.project, self.likeness());
+        house.config.workers_for(bytes, needed)
+    }
+
+    /// It has held a worker for so long, and needed so much of all of them.
+    pub(super) fn learn(&self, house: &House, held: Duration, cpu_ms: u64) {
+        let took = Took {
+            held,
+            cpu: Duration::from_millis(cpu_ms),
+        };
+        house.history.learn(&self.record.project, self.likeness(), took);
+    }
 }
 
 /// Nobody reads an upload again. What cannot be removed now, upkeep removes.
@@ -385,7 +417,7 @@ impl Flight {
     }
 
     pub(super) fn task(&self, house: &House, slice: slice::Slice, action: Action) -> Task {
-        task(
+        let mut task = task(
             house,
             &self.record.id,
             &self.record.project,
@@ -394,7 +426,12 @@ impl Flight {
             &self.options,
             slice,
             action,
-        )
+        );
+        // It needs others, however little it reads.
+        if self.workers(house, 0) > 1 {
+            task.unasked_bytes = None;
+        }
+        task
     }
 
     fn text(&self) -> &str {
