@@ -150,7 +150,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// What queries process in a millisecond of processor time, more or less: TPC-H at scale factor 1 (`bench/results`).
+/// What queries process in a millisecond of processor time: an order of magnitude, which has not been measured.
 const USUAL_BYTES_PER_CPU_MS: u64 = 1 << 20;
 
 impl Default for Config {

@@ -70,7 +70,10 @@ fn the_shortest_of_a_project_go_first_and_none_waits_for_ever() {
 
     let jumps = ["the one that has just come"; 3];
     assert_eq!(order[..3], jumps, "{order:?}");
-    assert_eq!(order[3], "long", "after nearly the time that it takes itself: {order:?}");
+    assert_eq!(
+        order[3], "long",
+        "after nearly the time that it takes itself: {order:?}"
+    );
 }
 
 #[test]
