@@ -47,7 +47,7 @@ where
     // The frame of a window that says none has been chosen with the belief.
     let mut statement = read()?;
     frames::say(&mut statement);
-    hide_false(state.statement_to_plan(statement).await?)
+    Ok(hide_false(state.statement_to_plan(statement).await?)?.data)
 }
 
 /// Plans what stands in a `from` so that the query around it believes nothing false of it.
@@ -69,7 +69,7 @@ impl RelationPlanner for Doubtful {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
         IS_ASKED.set(true);
-        let plan = hide_false(context.plan(relation)?)?;
+        let plan = hide_false(context.plan(relation)?)?.data;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
     }
 }
@@ -102,10 +102,7 @@ impl OptimizerRule for HideFalse {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>, DataFusionError> {
-        match has_false(&plan)? {
-            true => hide_false(plan).map(Transformed::yes),
-            false => Ok(Transformed::no(plan)),
-        }
+        hide_false(plan)
     }
 }
 
@@ -128,23 +125,19 @@ fn has(plan: &LogicalPlan, is_it: impl Fn(&LogicalPlan, bool) -> bool) -> Result
     Ok(found)
 }
 
-fn has_false(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
-    has(plan, |node, is_hidden| !is_hidden && is_false(node))
-}
-
-fn hide_false(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    if !has_false(&plan)? {
-        return Ok(plan);
+/// Puts a wall on each place where something false is believed.
+fn hide_false(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    if !has(&plan, |node, is_hidden| !is_hidden && is_false(node))? {
+        return Ok(Transformed::no(plan));
     }
-    let hidden = plan.transform_up_with_subqueries(|node| {
+    plan.transform_up_with_subqueries(|node| {
         // What is below may have been hidden just now.
         let node = opaque::once(node.recompute_schema()?)?;
         Ok(Transformed::yes(match is_false(&node) {
             true => opaque::wall(node)?,
             false => node,
         }))
-    })?;
-    Ok(hidden.data)
+    })
 }
 
 /// Whether the engine believes of the rows of this node what does not follow from what it knows of its input.

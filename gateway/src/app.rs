@@ -1,6 +1,5 @@
 //! The gateway without its door: one field for each group of use cases. No HTTP in it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wasmhouse_compute::cluster::{Pool, PoolConfig};
@@ -49,7 +48,7 @@ impl App {
         bucket.self_test().await?;
 
         let catalog = open_catalog(config).await?;
-        let admission = Admission::new(limits(config)?, Duration::from_millis(config.queries.queue_timeout_ms));
+        let admission = Admission::new(limits(config), Duration::from_millis(config.queries.queue_timeout_ms));
         let pool = Pool::start(pool_config(config, &data, bucket_config)?).await?;
         let delta = DeltaTables::new(bucket.clone());
         let records = queries::Queries::new(&catalog);
@@ -116,18 +115,14 @@ fn bucket_config(config: &Config, data: &std::path::Path) -> Result<BucketConfig
     })
 }
 
-fn limits(config: &Config) -> Result<Limits, BoxError> {
-    let mut weights = BTreeMap::new();
-    for (project, weight) in &config.workers.weights {
-        weights.insert(project.parse()?, *weight);
-    }
-    Ok(Limits {
+fn limits(config: &Config) -> Limits {
+    Limits {
         workers: config.workers_max(),
         workers_of_project: config.workers_max_per_project(),
         waiting: config.queries.queue_max,
         waiting_of_project: config.queries.queue_max_per_project,
-        weights,
-    })
+        weights: config.workers.weights.clone(),
+    }
 }
 
 fn pool_config(config: &Config, data: &std::path::Path, bucket: BucketConfig) -> Result<PoolConfig, BoxError> {

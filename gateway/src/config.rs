@@ -7,12 +7,14 @@ mod wrong;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use wasmhouse_storage::ids::ProjectId;
 
 pub(crate) use wrong::Wrong;
 
@@ -77,7 +79,7 @@ pub(crate) struct WorkerConfig {
     /// How long a worker may be idle before it ends, in seconds. One stays.
     pub(crate) idle_s: u64,
     /// How much a project gets beside others while queries wait, by its name; 1 for those that are not named.
-    pub(crate) weights: BTreeMap<String, u32>,
+    pub(crate) weights: BTreeMap<ProjectId, NonZeroU32>,
 }
 
 /// What one query may do.

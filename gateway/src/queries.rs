@@ -8,6 +8,7 @@
 mod attempt;
 mod crew;
 mod define;
+mod dry_run;
 mod flight;
 mod history;
 mod live;
@@ -274,7 +275,7 @@ impl Queries {
 
     /// What the statement would read, without reading it.
     pub(crate) async fn dry_run(&self, caller: &Caller, statement: Statement, options: Options) -> Result<DryRun> {
-        flight::dry_run(&self.0, caller, statement, options).await
+        dry_run::dry_run(&self.0, caller, statement, options).await
     }
 
     /// One query of the caller's project.

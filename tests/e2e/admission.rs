@@ -18,11 +18,7 @@ async fn a_project_with_a_long_queue_does_not_keep_a_neighbour_waiting() {
     let neighbour = warehouse.project("neighbour").await;
     let mut ids = Vec::new();
     for _ in 0..24 {
-        let query = warehouse
-            .query(json!({ "sql": HEAVY, "wait_ms": 0 }))
-            .await
-            .expect("a query");
-        ids.push(query["id"].as_str().expect("an id").to_owned());
+        ids.push(warehouse.send(HEAVY).await);
     }
 
     for _ in 0..4 {
@@ -50,11 +46,7 @@ async fn a_full_queue_answers_at_once_and_says_when_to_come_back() {
     let neighbour = warehouse.project("neighbour").await;
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let query = warehouse
-            .query(json!({ "sql": LONG, "wait_ms": 0 }))
-            .await
-            .expect("a query");
-        ids.push(query["id"].as_str().expect("an id").to_owned());
+        ids.push(warehouse.send(LONG).await);
     }
     eventually("one runs and one waits", async || {
         let mut phases = Vec::new();

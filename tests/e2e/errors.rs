@@ -1,7 +1,7 @@
 //! Errors: whatever is wrong, the answer is JSON with a status, a code and a sentence.
 
 use reqwest::{Method, RequestBuilder};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{ApiError, Warehouse, shop};
 
@@ -106,11 +106,7 @@ async fn whatever_is_wrong_with_a_request_is_said_in_json() {
 #[tokio::test]
 async fn a_query_whose_gateway_died_is_not_the_callers_fault() {
     let mut warehouse = Warehouse::start().await;
-    let query = warehouse
-        .query(json!({ "sql": ENDLESS, "wait_ms": 0 }))
-        .await
-        .expect("the query is accepted");
-    let id = query["id"].as_str().expect("a query has an id").to_owned();
+    let id = warehouse.send(ENDLESS).await;
 
     warehouse.kill().await;
     warehouse.restart().await;

@@ -71,11 +71,7 @@ async fn a_query_that_takes_longer_is_accepted_and_can_be_watched() {
 #[tokio::test]
 async fn a_cancelled_query_stops_within_a_second_or_so_and_frees_its_worker() {
     let warehouse = Warehouse::start().await;
-    let query = warehouse
-        .query(json!({ "sql": ENDLESS, "wait_ms": 0 }))
-        .await
-        .expect("the query is accepted");
-    let id = id_of(&query);
+    let id = warehouse.send(ENDLESS).await;
     eventually("the query runs", async || {
         warehouse
             .get(&format!("/v1/queries/{id}"))

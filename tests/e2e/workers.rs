@@ -24,6 +24,18 @@ async fn numbers(settings: &str) -> Warehouse {
     warehouse
 }
 
+/// Waits until a query has been given its three workers.
+async fn runs_on_its_workers(warehouse: &Warehouse, id: &str) {
+    eventually("it runs on its workers", async || {
+        let query = warehouse
+            .get(&format!("/v1/queries/{id}"))
+            .await
+            .expect("the query is there");
+        query["progress"]["phase"] == "running" && warehouse.worker_pids().len() >= 3
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_query_of_three_workers_has_the_rows_and_the_bill_of_one() {
     let warehouse = numbers(THREE_WORKERS).await;
@@ -89,20 +101,9 @@ async fn a_query_whose_workers_are_killed_has_the_right_rows_and_one_line_in_the
     let warehouse = numbers(THREE_WORKERS).await;
     let heavy =
         "select count(*) as pairs from s.numbers a join s.numbers b on a.g = b.g where a.n + b.n > 7 and a.g < 400";
-    let created = warehouse
-        .query(json!({ "sql": heavy, "wait_ms": 0 }))
-        .await
-        .expect("a query");
-    let id = created["id"].as_str().expect("an id");
+    let id = &warehouse.send(heavy).await;
 
-    eventually("it runs on its workers", async || {
-        let query = warehouse
-            .get(&format!("/v1/queries/{id}"))
-            .await
-            .expect("the query is there");
-        query["progress"]["phase"] == "running" && warehouse.worker_pids().len() >= 3
-    })
-    .await;
+    runs_on_its_workers(&warehouse, id).await;
     assert!(warehouse.kill_worker() >= 3);
     let ended = warehouse.ended(id).await;
 
@@ -177,20 +178,9 @@ async fn a_write_whose_workers_are_killed_is_done_again_and_leaves_no_row_twice(
     let warehouse = numbers(THREE_WORKERS).await;
     let heavy = "create table s.pairs as select a.n as a, b.n as b from s.numbers a join s.numbers b on a.g = b.g \
                  where a.n % 10 = 0 and b.n < 12000";
-    let created = warehouse
-        .query(json!({ "sql": heavy, "wait_ms": 0 }))
-        .await
-        .expect("a query");
-    let id = created["id"].as_str().expect("an id");
+    let id = &warehouse.send(heavy).await;
 
-    eventually("it runs on its workers", async || {
-        let query = warehouse
-            .get(&format!("/v1/queries/{id}"))
-            .await
-            .expect("the query is there");
-        query["progress"]["phase"] == "running" && warehouse.worker_pids().len() >= 3
-    })
-    .await;
+    runs_on_its_workers(&warehouse, id).await;
     warehouse.kill_worker();
     let ended = warehouse.ended(id).await;
 

@@ -119,6 +119,12 @@ impl Caller {
         self.post("/v1/queries", body).await
     }
 
+    /// The id of a query that was sent and is not waited for.
+    pub(crate) async fn send(&self, sql: &str) -> String {
+        let query = self.query(json!({ "sql": sql, "wait_ms": 0 })).await.expect("a query");
+        query["id"].as_str().expect("an id").to_owned()
+    }
+
     /// A query resource that has ended, however it did.
     pub(crate) async fn ended(&self, id: &str) -> Value {
         loop {

@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::shape::is_value;
+
 /// The same number for statements that are alike, in this process.
 pub(super) fn of(tokens: &[TokenWithSpan]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -34,19 +36,4 @@ pub(super) fn of(tokens: &[TokenWithSpan]) -> u64 {
         }
     }
     hasher.finish()
-}
-
-fn is_value(token: &Token) -> bool {
-    matches!(
-        token,
-        Token::Number(..)
-            | Token::SingleQuotedString(_)
-            | Token::DoubleQuotedString(_)
-            | Token::DollarQuotedString(_)
-            | Token::NationalStringLiteral(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::UnicodeStringLiteral(_)
-            | Token::HexStringLiteral(_)
-            | Token::Placeholder(_)
-    )
 }

@@ -460,7 +460,7 @@ impl Level {
 }
 
 /// A literal or a parameter.
-fn is_value(token: &Token) -> bool {
+pub(super) fn is_value(token: &Token) -> bool {
     matches!(
         token,
         Token::Number(..)

@@ -6,6 +6,7 @@
 //! of ten seconds lets those pass that come within ten seconds, and no others.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use wasmhouse_storage::ids::ProjectId;
@@ -22,7 +23,7 @@ pub(crate) struct Limits {
     /// Queries of one project that may wait.
     pub(crate) waiting_of_project: usize,
     /// How much a project gets beside another; 1 for those that are not named.
-    pub(crate) weights: BTreeMap<ProjectId, u32>,
+    pub(crate) weights: BTreeMap<ProjectId, NonZeroU32>,
 }
 
 /// What happens to a query that comes.
@@ -105,10 +106,7 @@ impl Queue {
         let may = |lane: &Lane| lane.held < of_project;
         // A free worker that others wait for is one that they may not have.
         self.free > 0
-            && self
-                .lanes
-                .get(project)
-                .is_none_or(|lane| may(lane) && lane.waiting.is_empty())
+            && self.lanes.get(project).is_none_or(may)
             && !self.lanes.values().any(|lane| may(lane) && !lane.waiting.is_empty())
     }
 
@@ -164,7 +162,7 @@ impl Queue {
     }
 
     fn lane(&mut self, project: &ProjectId) -> &mut Lane {
-        let weight = self.limits.weights.get(project).copied().unwrap_or(1).max(1);
+        let weight = self.limits.weights.get(project).map_or(1, |weight| weight.get());
         let served = self.served;
         self.lanes.entry(project.clone()).or_insert_with(|| Lane {
             weight: f64::from(weight),

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use wasmhouse_storage::ids::ProjectId;
@@ -79,7 +80,7 @@ fn the_shortest_of_a_project_go_first_and_none_waits_for_ever() {
 #[test]
 fn a_project_of_three_times_the_weight_gets_three_times_the_workers() {
     let mut limits = limits(8);
-    limits.weights = BTreeMap::from([(project("big"), 3)]);
+    limits.weights = BTreeMap::from([(project("big"), NonZeroU32::new(3).expect("not zero"))]);
     let mut queue = Queue::new(limits);
     for _ in 0..8 {
         assert_eq!(queue.arrive(&project("other"), NOW, seconds(1)), Arrival::Runs);

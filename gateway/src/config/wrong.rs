@@ -4,7 +4,6 @@ use std::path::Path;
 
 use figment::error::Kind;
 use figment::{Metadata, Source};
-use wasmhouse_storage::ids::ProjectId;
 
 use super::Config;
 
@@ -77,16 +76,6 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         if value > MIB_MAX {
             return Err(Wrong(format!(
                 "the setting {setting} is {value} and must be at most {MIB_MAX}"
-            )));
-        }
-    }
-    for (project, weight) in &workers.weights {
-        if let Err(error) = project.parse::<ProjectId>() {
-            return Err(Wrong(format!("the setting workers.weights names {project:?}: {error}")));
-        }
-        if *weight == 0 {
-            return Err(Wrong(format!(
-                "the setting workers.weights.{project} is 0 and must be at least 1"
             )));
         }
     }

@@ -17,10 +17,10 @@ use object_store::path::Path;
 use tokio::sync::OnceCell;
 use tracing::debug;
 use wasmhouse_compute::sql::{Kind, Statement};
-use wasmhouse_compute::task::{Action, Planned, Task};
+use wasmhouse_compute::task::{Action, Task};
 use wasmhouse_compute::{Code, SqlError};
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::catalog::{Effect, Relation, RelationKind, View};
+use wasmhouse_storage::catalog::{Effect, RelationKind, View};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ids::{ProjectId, QueryId, TableName, TableUid};
 use wasmhouse_storage::queries::{QueryRecord, Usage};
@@ -29,12 +29,10 @@ use wasmhouse_storage::tables::{TableLocation, WrittenFile};
 
 use super::attempt::{nothing, plan_only, work_on};
 use super::define::{Defined, define};
-use super::history::Took;
 use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
-use super::{DryRun, House, Options, Queries, Work, slice};
-use crate::access::Caller;
+use super::{House, Options, Queries, Work, slice};
 use crate::error::{Error, Result};
 
 /// How long a query that may be recorded with its end runs without a record.
@@ -107,37 +105,6 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     gauge!("wasmhouse_queries_running").decrement(1.0);
     flight.live.end(record);
     house.live.leave(&flight.record.id);
-}
-
-impl Flight {
-    /// Which statements this one is like.
-    fn likeness(&self) -> u64 {
-        match &self.work {
-            Work::Statement(statement) | Work::Export { statement, .. } => statement.likeness,
-            // How long a load takes is told by its file, which is another one each time.
-            Work::Load(_) => 0,
-        }
-    }
-
-    /// How long it will hold a worker, from what those took that were like it.
-    pub(super) fn expected(&self, house: &House) -> Duration {
-        house.history.expect(&self.record.project, self.likeness())
-    }
-
-    /// The workers that it deserves, for what it processes or, if that is known, for what those needed that were like it.
-    pub(super) fn workers(&self, house: &House, bytes: u64) -> usize {
-        let needed = house.history.cpu_of(&self.record.project, self.likeness());
-        house.config.workers_for(bytes, needed)
-    }
-
-    /// It has held a worker for so long, and needed so much of all of them.
-    pub(super) fn learn(&self, house: &House, held: Duration, cpu_ms: u64) {
-        let took = Took {
-            held,
-            cpu: Duration::from_millis(cpu_ms),
-        };
-        house.history.learn(&self.record.project, self.likeness(), took);
-    }
 }
 
 /// Nobody reads an upload again. What cannot be removed now, upkeep removes.
@@ -334,7 +301,7 @@ fn must_differ(schema: &str) -> Result<()> {
     }
 }
 
-async fn resolve(
+pub(super) async fn resolve(
     house: &House,
     project: &ProjectId,
     options: &Options,
@@ -443,7 +410,7 @@ impl Flight {
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where a task is put together")]
-fn task(
+pub(super) fn task(
     house: &House,
     query: &QueryId,
     project: &ProjectId,
@@ -473,52 +440,5 @@ fn task(
                 .unwrap_or(u64::MAX)
                 .min(house.config.bytes_of_one_worker()),
         ),
-    }
-}
-
-/// What a statement would read, asked of a worker that then runs nothing.
-pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement, options: Options) -> Result<DryRun> {
-    let project = &caller.project;
-    let also = match &statement.kind {
-        Kind::Insert { into, .. } => {
-            Some(slice::table_name(&house.catalog, project, options.dataset.as_ref(), into).await?)
-        }
-        Kind::Query | Kind::Explain | Kind::CreateTable { .. } | Kind::CreateView { .. } => None,
-        _ => {
-            return Ok(DryRun {
-                planned: reads_nothing(),
-                names: Vec::new(),
-            });
-        }
-    };
-    let slice = resolve(house, project, &options, &statement, also.as_ref()).await?;
-    let names = slice
-        .relations
-        .iter()
-        .filter_map(|relation| match relation {
-            Relation::Table(table) => Some((table.name.clone(), table.location.clone())),
-            Relation::View(_) => None,
-        })
-        .collect();
-    let now = house.clock.now();
-    let task = task(
-        house,
-        &QueryId::new(now),
-        project,
-        now,
-        &statement.text,
-        &options,
-        slice,
-        Action::Return,
-    );
-    let planned = plan_only(house, task).await?;
-    Ok(DryRun { planned, names })
-}
-
-fn reads_nothing() -> Planned {
-    Planned {
-        schema: "{\"fields\":[],\"metadata\":{}}".to_owned(),
-        bytes_processed: 0,
-        tables: Vec::new(),
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use moka::sync::Cache;
 use wasmhouse_storage::ids::ProjectId;
 
+use super::flight::Flight;
+use super::{House, Work};
+
 /// Statements that are remembered.
 const REMEMBERED: u64 = 10_000;
 
@@ -13,11 +16,11 @@ const UNKNOWN: Duration = Duration::from_secs(1);
 
 /// What a query took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Took {
+struct Took {
     /// How long it held its first worker.
-    pub(super) held: Duration,
+    held: Duration,
     /// Processor time on all of them.
-    pub(super) cpu: Duration,
+    cpu: Duration,
 }
 
 /// What past queries took, in this process.
@@ -29,17 +32,17 @@ impl History {
     }
 
     /// How long a query like this one will hold its worker.
-    pub(super) fn expect(&self, project: &ProjectId, likeness: u64) -> Duration {
+    fn expect(&self, project: &ProjectId, likeness: u64) -> Duration {
         self.seen(project, likeness).map_or(UNKNOWN, |took| took.held)
     }
 
     /// The processor time that a query like this one needs, if one was seen.
-    pub(super) fn cpu_of(&self, project: &ProjectId, likeness: u64) -> Option<Duration> {
+    fn cpu_of(&self, project: &ProjectId, likeness: u64) -> Option<Duration> {
         self.seen(project, likeness).map(|took| took.cpu)
     }
 
     /// A query took so much. The last ones count more than those before.
-    pub(super) fn learn(&self, project: &ProjectId, likeness: u64, took: Took) {
+    fn learn(&self, project: &ProjectId, likeness: u64, took: Took) {
         let mean = |before: Duration, now: Duration| (before * 3 + now) / 4;
         let expected = self.seen(project, likeness).map_or(took, |before| Took {
             held: mean(before.held, took.held),
@@ -50,6 +53,37 @@ impl History {
 
     fn seen(&self, project: &ProjectId, likeness: u64) -> Option<Took> {
         self.0.get(&(project.clone(), likeness))
+    }
+}
+
+impl Flight {
+    /// Which statements this one is like.
+    fn likeness(&self) -> u64 {
+        match &self.work {
+            Work::Statement(statement) | Work::Export { statement, .. } => statement.likeness,
+            // All loads of a project: nothing else is known of a file before it is read.
+            Work::Load(_) => 0,
+        }
+    }
+
+    /// How long it will hold a worker, from what those took that were like it.
+    pub(super) fn expected(&self, house: &House) -> Duration {
+        house.history.expect(&self.record.project, self.likeness())
+    }
+
+    /// The workers that it deserves, for what it processes or, if that is known, for what those needed that were like it.
+    pub(super) fn workers(&self, house: &House, bytes: u64) -> usize {
+        let needed = house.history.cpu_of(&self.record.project, self.likeness());
+        house.config.workers_for(bytes, needed)
+    }
+
+    /// It has held a worker for so long, and needed so much of all of them.
+    pub(super) fn learn(&self, house: &House, held: Duration, cpu_ms: u64) {
+        let took = Took {
+            held,
+            cpu: Duration::from_millis(cpu_ms),
+        };
+        house.history.learn(&self.record.project, self.likeness(), took);
     }
 }
 

@@ -1,0 +1,59 @@
+//! What a statement would read, told without running it.
+
+use wasmhouse_compute::sql::{Kind, Statement};
+use wasmhouse_compute::task::{Action, Planned};
+use wasmhouse_storage::catalog::Relation;
+use wasmhouse_storage::ids::QueryId;
+
+use super::attempt::plan_only;
+use super::flight::{resolve, task};
+use super::{DryRun, House, Options, slice};
+use crate::access::Caller;
+use crate::error::Result;
+
+/// What a statement would read, asked of a worker that then runs nothing.
+pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement, options: Options) -> Result<DryRun> {
+    let project = &caller.project;
+    let also = match &statement.kind {
+        Kind::Insert { into, .. } => {
+            Some(slice::table_name(&house.catalog, project, options.dataset.as_ref(), into).await?)
+        }
+        Kind::Query | Kind::Explain | Kind::CreateTable { .. } | Kind::CreateView { .. } => None,
+        _ => {
+            return Ok(DryRun {
+                planned: reads_nothing(),
+                names: Vec::new(),
+            });
+        }
+    };
+    let slice = resolve(house, project, &options, &statement, also.as_ref()).await?;
+    let names = slice
+        .relations
+        .iter()
+        .filter_map(|relation| match relation {
+            Relation::Table(table) => Some((table.name.clone(), table.location.clone())),
+            Relation::View(_) => None,
+        })
+        .collect();
+    let now = house.clock.now();
+    let task = task(
+        house,
+        &QueryId::new(now),
+        project,
+        now,
+        &statement.text,
+        &options,
+        slice,
+        Action::Return,
+    );
+    let planned = plan_only(house, task).await?;
+    Ok(DryRun { planned, names })
+}
+
+fn reads_nothing() -> Planned {
+    Planned {
+        schema: "{\"fields\":[],\"metadata\":{}}".to_owned(),
+        bytes_processed: 0,
+        tables: Vec::new(),
+    }
+}
