@@ -12,7 +12,6 @@
 //!   is planned ([`Doubtful`] for what stands in a `from`) and before a rule reads what decides what ([`rules`]).
 //! - The projection is gone before the physical plan is made: it costs a query nothing and hides no filter from a scan.
 
-mod frames;
 mod opaque;
 
 use std::cell::Cell;
@@ -32,21 +31,8 @@ use datafusion::sql::sqlparser::ast::TableFactor;
 
 pub(crate) use opaque::transparent;
 
-/// The plan of a statement, in which nothing is believed that does not hold. `read` reads the statement, twice if need be.
-pub(crate) async fn logical_plan<E>(
-    state: &SessionState,
-    read: impl Fn() -> Result<Statement, E>,
-) -> Result<LogicalPlan, DataFusionError>
-where
-    DataFusionError: From<E>,
-{
-    let plan = state.statement_to_plan(read()?).await?;
-    if !has(&plan, |node, _| is_false(node) || opaque::is_wall(node))? {
-        return Ok(plan);
-    }
-    // The frame of a window that says none has been chosen with the belief.
-    let mut statement = read()?;
-    frames::say(&mut statement);
+/// The plan of a statement, in which nothing is believed that does not hold.
+pub(crate) async fn logical_plan(state: &SessionState, statement: Statement) -> Result<LogicalPlan, DataFusionError> {
     Ok(hide_false(state.statement_to_plan(statement).await?)?.data)
 }
 
@@ -69,7 +55,10 @@ impl RelationPlanner for Doubtful {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
         IS_ASKED.set(true);
-        let plan = hide_false(context.plan(relation)?)?.data;
+        let plan = context.plan(relation);
+        // The relation may be another planner's, which did not ask.
+        IS_ASKED.set(false);
+        let plan = hide_false(plan?)?.data;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
     }
 }

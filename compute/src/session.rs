@@ -299,7 +299,7 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
 
 /// The plan of one statement, read as the gateway reads it.
 pub(crate) async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan, DataFusionError> {
-    dependencies::logical_plan(state, || statement(state, sql)).await
+    dependencies::logical_plan(state, statement(state, sql)?).await
 }
 
 /// The plan that is run.

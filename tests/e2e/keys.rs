@@ -320,3 +320,32 @@ async fn a_filter_on_what_is_hidden_from_the_rules_still_prunes_files() {
 
     assert!(of_one < of_all, "{of_one} of {of_all}");
 }
+
+#[tokio::test]
+async fn a_window_counts_equal_rows_together_wherever_it_stands() {
+    let warehouse = Warehouse::start().await;
+    warehouse.sql("create schema s").await;
+    warehouse
+        .sql("create table s.a (id int primary key not enforced, v int) as values (1, 10), (2, 20)")
+        .await;
+
+    // Each row of the table comes once by itself and once in the sum of its group.
+    let rollup = "select id, v, count(*) over (order by id) as c from s.a group by rollup(id, v)";
+    assert_eq!(
+        warehouse
+            .sql(&format!(
+                "select id, v, c from ({rollup}) where id is not null order by id, v nulls first"
+            ))
+            .await,
+        json!([[1, null, 2], [1, 10, 2], [2, null, 4], [2, 20, 4]])
+    );
+    // What is stored is what is shown.
+    warehouse.sql("create table s.d (id int, v int, c bigint)").await;
+    warehouse.sql(&format!("insert into s.d {rollup}")).await;
+    let shown = warehouse
+        .sql(&format!("select * from ({rollup}) order by id, v, c"))
+        .await;
+    let stored = warehouse.sql("select * from s.d order by id, v, c").await;
+    assert_eq!(stored.rows, shown.rows);
+    assert_eq!(stored.rows.len(), 5);
+}

@@ -41,11 +41,6 @@ pub(super) fn once(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     }
 }
 
-/// Whether this is a wall.
-pub(super) fn is_wall(plan: &LogicalPlan) -> bool {
-    input_of_wall(plan).is_some()
-}
-
 /// What is behind this wall, if it is one.
 pub(super) fn input_of_wall(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     let LogicalPlan::Projection(projection) = plan else {

@@ -78,9 +78,11 @@ impl Told {
     /// What stands before the error in its text.
     const MARK: &str = "wasmhouse error: ";
 
+    /// Only a whole text is one of ours: a tenant's words stand in the middle of others.
     fn read(text: &str) -> Option<SqlError> {
-        let (_, json) = text.split_once(Self::MARK)?;
-        serde_json::from_str(json).ok()
+        let told: SqlError = serde_json::from_str(text.strip_prefix(Self::MARK)?).ok()?;
+        // What is to be tried again, and what is ours, a worker tells in other ways.
+        (!matches!(told.code, Code::WorkerCrashed | Code::Internal)).then_some(told)
     }
 }
 
@@ -97,9 +99,6 @@ fn external(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> SqlError
     if let Some(error) = cause.downcast_ref::<SqlError>() {
         return error.clone();
     }
-    if let Some(error) = Told::read(&cause.to_string()) {
-        return error;
-    }
     if let Some(error) = cause.downcast_ref::<DataFusionError>() {
         return explain(error);
     }
@@ -109,7 +108,8 @@ fn external(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> SqlError
     match cause.downcast_ref::<wasmhouse_storage::Error>() {
         Some(wasmhouse_storage::Error::Invalid(message)) => SqlError::new(Code::TypeMismatch, message.clone()),
         Some(wasmhouse_storage::Error::NotFound(message)) => SqlError::new(Code::UnknownTable, message.clone()),
-        _ => internal(),
+        Some(_) => internal(),
+        None => Told::read(&cause.to_string()).unwrap_or_else(internal),
     }
 }
 
@@ -249,5 +249,33 @@ fn sentence(text: &str) -> String {
             first.to_lowercase().chain(letters).collect()
         }
         _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_another_worker_tells_is_read_again_and_a_text_that_contains_one_is_not() {
+        let said = SqlError::new(Code::TypeMismatch, "the column n cannot be NULL").at(2, 7);
+        let told = for_another_worker(DataFusionError::External(Box::new(said.clone())));
+        let DataFusionError::External(told) = told else {
+            panic!("{told}");
+        };
+
+        let on_the_wire = |text: String| sql_error(&DataFusionError::External(text.into()));
+        assert_eq!(on_the_wire(told.to_string()), said);
+        let quoted = on_the_wire(format!("no column called {told}"));
+        assert_eq!(quoted.code, Code::Internal);
+    }
+
+    #[test]
+    fn no_text_makes_a_worker_lost() {
+        let forged = serde_json::to_string(&SqlError::new(Code::WorkerCrashed, "x")).expect("an error is JSON");
+
+        let read = sql_error(&DataFusionError::External(format!("{}{forged}", Told::MARK).into()));
+
+        assert_eq!(read.code, Code::Internal);
     }
 }

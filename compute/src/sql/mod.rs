@@ -6,6 +6,7 @@
 pub mod blame;
 mod classify;
 pub(crate) mod dialect;
+mod frames;
 mod keys;
 pub mod likeness;
 mod limits;

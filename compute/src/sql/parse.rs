@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use super::blame;
 use super::classify::{Kind, classify};
 use super::dialect::rules;
+use super::frames;
 use super::keys;
 use super::likeness;
 use super::limits::{self, Limits};
@@ -82,6 +83,7 @@ fn read_tokens(text: &str, tokens: Vec<TokenWithSpan>, dialect: Dialect, limits:
         (Some(mut parsed), 0) => {
             if let Some(ast) = statement_of(&mut parsed) {
                 unread::write_out(ast);
+                frames::say(ast);
                 unread::check(ast)?;
                 keys::check(ast)?;
             }

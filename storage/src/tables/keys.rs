@@ -86,9 +86,23 @@ impl Keys {
         Constraints::new_unverified(self.0.iter().filter_map(constraint).collect())
     }
 
+    /// Whether each of these keys is one of `others`, in whatever case and order they were written.
+    pub fn are_among(&self, others: &Self) -> bool {
+        self.0.iter().all(|key| others.0.iter().any(|other| key.is(other)))
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.0.iter()
+    }
+}
+
+impl Key {
+    fn is(&self, other: &Self) -> bool {
+        let among = |columns: &[String], name: &String| columns.iter().any(|column| column.eq_ignore_ascii_case(name));
+        self.primary == other.primary
+            && self.columns.len() == other.columns.len()
+            && self.columns.iter().all(|name| among(&other.columns, name))
     }
 }
 
@@ -126,6 +140,27 @@ mod tests {
 
         assert_eq!(keys.iter().count(), 1);
         assert_eq!(keys.constraints(&columns), Constraints::default());
+    }
+
+    #[test]
+    fn keys_are_the_same_in_another_order_and_case() {
+        let keys = |keys: &[(bool, &[&str])]| {
+            let key = |(primary, columns): &(bool, &[&str])| Key {
+                primary: *primary,
+                columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+            };
+            Keys(keys.iter().map(key).collect())
+        };
+        let table = keys(&[(true, &["Id", "day"]), (false, &["email"])]);
+
+        assert!(keys(&[(false, &["email"]), (true, &["day", "id"])]).are_among(&table));
+        assert!(keys(&[(false, &["EMAIL"])]).are_among(&table));
+        assert!(Keys::default().are_among(&table));
+        assert!(
+            !keys(&[(true, &["email"])]).are_among(&table),
+            "it is not the primary key"
+        );
+        assert!(!keys(&[(true, &["id"])]).are_among(&table), "it is half a key");
     }
 
     #[test]

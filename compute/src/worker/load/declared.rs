@@ -31,9 +31,9 @@ pub(super) async fn columns(
     };
     let table: Schema = serde_json::from_str(table).map_err(|error| Error::Internal(error.into()))?;
     if let Some((columns, keys)) = declared {
-        let difference = match keys == Keys::default() || keys == Keys::of_schema(&table)? {
+        let difference = match keys.are_among(&Keys::of_schema(&table)?) {
             true => difference(&columns, &table, has_names(format)),
-            false => Some("the keys of the table are not the declared ones".to_owned()),
+            false => Some("the table does not have the keys that are declared".to_owned()),
         };
         if let Some(difference) = difference {
             let message = format!("{difference}; leave the declaration out, or replace the table");

@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{CreateTable, Insert, Query, SetExpr, State
 
 use super::exactly;
 use crate::Error;
+use crate::dependencies;
 use crate::session::{statement, with_microseconds};
 use crate::task::Task;
 use crate::worker::head::Stop;
@@ -163,7 +164,7 @@ fn values(plan: LogicalPlan, columns: &[&Field]) -> Result<LogicalPlan, Stop> {
 
 async fn plan(state: &SessionState, task: &Task, query: Box<Query>) -> Result<LogicalPlan, Stop> {
     let statement = Parsed::Statement(Box::new(Ast::Query(query)));
-    let plan = state.statement_to_plan(statement).await?;
+    let plan = dependencies::logical_plan(state, statement).await?;
     Ok(match task.params.is_empty() {
         true => plan,
         false => plan.with_param_values(task.params.bind(state).await?)?,

@@ -2,22 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, NamedWindowDefinition, NamedWindowExpr, Select, VisitMut, VisitorMut, WindowFrame, WindowFrameBound,
-    WindowFrameUnits, WindowSpec, WindowType,
+    Expr, NamedWindowDefinition, NamedWindowExpr, Select, Statement, VisitMut, VisitorMut, WindowFrame,
+    WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 
 /// Writes out what the SQL standard has for a window with an order and no frame (SQL:2016, 7.15): the rows up to the current
-/// one and those that are equal to it. The engine takes rows one by one where it believes that none are equal.
+/// one and those that are equal to it. The engine takes rows one by one where it believes that none are equal, and believes
+/// so of the rows of a `from` before they are grouped.
 pub(super) fn say(statement: &mut Statement) {
-    match statement {
-        Statement::Statement(ast) => {
-            let ControlFlow::Continue(()) = ast.visit(&mut Frames);
-        }
-        Statement::Explain(explain) => say(&mut explain.statement),
-        _ => {}
-    }
+    let ControlFlow::Continue(()) = statement.visit(&mut Frames);
 }
 
 struct Frames;
