@@ -18,6 +18,9 @@ pub enum Error {
     /// The worker went away before it ended. Another attempt on another worker is safe.
     #[error("the worker was lost: {0}")]
     WorkerLost(String),
+    /// No worker became free, or none is there, in the time that there was. Asking again later is safe.
+    #[error("no worker became free in time")]
+    NoWorker,
     /// The object store or the catalog said no.
     #[error(transparent)]
     Storage(#[from] wasmhouse_storage::Error),

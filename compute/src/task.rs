@@ -14,6 +14,7 @@ use wasmhouse_storage::queries::Usage;
 use wasmhouse_storage::tables::{TableLocation, Version, WrittenFile};
 
 use crate::SqlError;
+use crate::cluster::PublicKey;
 use crate::params::Params;
 
 /// One statement for one head worker.
@@ -66,6 +67,8 @@ pub struct Go {
     pub workers: Vec<Url>,
     /// What each of them wants to see.
     pub ticket: String,
+    /// What they check it with.
+    pub tickets: PublicKey,
 }
 
 /// What becomes of the rows.
@@ -198,9 +201,13 @@ pub enum Order {
     BelongTo {
         /// Whose worker it is.
         project: ProjectId,
+        /// What the tickets of these queries are checked with.
+        tickets: PublicKey,
     },
     /// Say what you used since you were last asked.
     ReadMeter,
+    /// Nothing is wanted of you any more: end at once.
+    End,
 }
 
 /// What a worker used for a query that another worker is the head of.

@@ -3,7 +3,8 @@
 //! # Invariants
 //! - No more places are held than there are workers, and no project holds more than its own.
 //! - A place that nobody can use is not kept free for somebody: whoever is next has it.
-//! - One who stops waiting, for whatever reason, leaves the queue.
+//! - One who stops waiting, for whatever reason, leaves the queue: a place is given back, and a turn given up, by being
+//!   dropped, since whoever has one may be stopped anywhere.
 
 mod queue;
 #[cfg(test)]
@@ -16,10 +17,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use wasmhouse_storage::ids::ProjectId;
 
-use self::queue::{Arrival, Queue};
+use self::queue::{Arrival, Full, Queue};
 use crate::error::{Error, Result};
 
 pub(crate) use self::queue::Limits;
+
+/// What one is told who has waited for as long as one may.
+pub(crate) const NONE_BECAME_FREE: &str = "no worker became free in time";
 
 /// The places of this gateway. Cheap to clone.
 #[derive(Clone)]
@@ -44,7 +48,8 @@ pub(crate) struct Place {
     shared: Arc<Shared>,
     project: ProjectId,
     expected: Duration,
-    since: Instant,
+    /// Since when, counted from the beginning of the admission.
+    from: Duration,
 }
 
 impl Admission {
@@ -70,7 +75,7 @@ impl Admission {
             }
             match state.queue.arrive(project, self.0.began.elapsed(), expected) {
                 Arrival::Runs => return Ok(self.0.place(project.clone(), expected)),
-                Arrival::Full(why) => return Err(Error::Busy(why)),
+                Arrival::Full(full) => return Err(full.into()),
                 Arrival::Waits(number) => {
                     let (sender, turn) = oneshot::channel();
                     state.waiting.insert(number, sender);
@@ -82,7 +87,19 @@ impl Admission {
         match tokio::time::timeout(self.0.patience, turn).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) => Err(Error::Closing),
-            Err(_) => Err(Error::Busy("none became free in time")),
+            Err(_) => Err(Error::Busy(NONE_BECAME_FREE)),
+        }
+    }
+
+    /// Refuses what would be refused if it had to wait now.
+    pub(crate) fn refuse_if_full(&self, project: &ProjectId) -> Result<()> {
+        let state = self.0.state();
+        if state.is_closed {
+            return Err(Error::Closing);
+        }
+        match state.queue.full_for(project) {
+            Some(full) if !state.queue.has_room(project) => Err(full.into()),
+            _ => Ok(()),
         }
     }
 
@@ -102,6 +119,7 @@ impl Admission {
     pub(crate) fn close(&self) {
         let mut state = self.0.state();
         state.is_closed = true;
+        state.queue.clear();
         state.waiting.clear();
     }
 }
@@ -116,7 +134,7 @@ impl Shared {
             shared: Arc::clone(self),
             project,
             expected,
-            since: Instant::now(),
+            from: self.began.elapsed(),
         }
     }
 
@@ -137,12 +155,20 @@ impl Shared {
     }
 }
 
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        Error::Busy(match full {
+            Full::House => "every worker is busy, and the queue is full",
+            Full::Project => "the project has all the workers that it may have now, and its queue is full",
+        })
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.shared.state();
-        state
-            .queue
-            .give_back(&self.project, self.expected, self.since.elapsed());
+        let now = self.shared.began.elapsed();
+        state.queue.give_back(&self.project, self.expected, self.from, now);
         self.shared.call_next(state);
     }
 }

@@ -1,18 +1,20 @@
 //! The gateway without its door: one field for each group of use cases. No HTTP in it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wasmhouse_compute::cluster::{Pool, PoolConfig};
+use wasmhouse_compute::cluster::{Pool, ProcessConfig, RegisteredConfig, build_of};
 use wasmhouse_compute::worker::WorkerLog;
 use wasmhouse_storage::bucket::{Bucket, BucketConfig};
 use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ledger::Ledger;
 use wasmhouse_storage::tables::Tables as DeltaTables;
+use wasmhouse_storage::workers::Workers;
 use wasmhouse_storage::{BoxError, queries};
 
 use crate::admission::{Admission, Limits};
-use crate::config::{Config, LogFormat, worker_environment};
+use crate::config::{Config, LogFormat, WorkerSource, worker_environment};
 use crate::projects::Projects;
 use crate::queries::Queries;
 use crate::tables::Tables;
@@ -32,7 +34,7 @@ pub(crate) struct App {
     pub(crate) upkeep: Upkeep,
     /// Who may start now.
     pub(crate) admission: Admission,
-    /// The processes that run queries.
+    /// Where workers come from.
     pub(crate) pool: Pool,
     catalog: Catalog,
 }
@@ -49,7 +51,18 @@ impl App {
 
         let catalog = open_catalog(config).await?;
         let admission = Admission::new(limits(config), Duration::from_millis(config.queries.queue_timeout_ms));
-        let pool = Pool::start(pool_config(config, &data, bucket_config)?).await?;
+        // This gateway, as the owner of its queries and of the workers that it has.
+        let owner = format!("gateway-{:016x}", rand::random::<u64>());
+        let process = process_config(config, bucket_config, data.join("spill"))?;
+        let pool = match config.workers.source {
+            WorkerSource::Children => Pool::of_children(process, config.workers_max()).await?,
+            WorkerSource::Registered => Pool::of_registered(RegisteredConfig {
+                workers: Workers::new(&catalog),
+                owner: owner.clone(),
+                build: build_of(&process.program)?,
+                lease: Duration::from_secs(config.upkeep.lease_s),
+            })?,
+        };
         let delta = DeltaTables::new(bucket.clone());
         let records = queries::Queries::new(&catalog);
         let queries = Queries::new(
@@ -62,6 +75,7 @@ impl App {
             admission.clone(),
             pool.clone(),
             clock.clone(),
+            owner,
         );
         let upkeep = Upkeep::new(
             config,
@@ -103,7 +117,7 @@ pub(crate) async fn open_catalog(config: &Config) -> Result<Catalog, BoxError> {
     Ok(Catalog::open(&config.catalog_url(), Clock::System).await?)
 }
 
-fn bucket_config(config: &Config, data: &std::path::Path) -> Result<BucketConfig, BoxError> {
+pub(crate) fn bucket_config(config: &Config, data: &Path) -> Result<BucketConfig, BoxError> {
     let url = if config.bucket.url.is_empty() {
         url::Url::from_directory_path(data.join("objects")).map_err(|()| "the data folder is not an absolute path")?
     } else {
@@ -125,17 +139,21 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn pool_config(config: &Config, data: &std::path::Path, bucket: BucketConfig) -> Result<PoolConfig, BoxError> {
+/// A worker of this machine, that spills to `spill_dir`.
+pub(crate) fn process_config(
+    config: &Config,
+    bucket: BucketConfig,
+    spill_dir: PathBuf,
+) -> Result<ProcessConfig, BoxError> {
     const MIB: u64 = 1 << 20;
-    Ok(PoolConfig {
+    Ok(ProcessConfig {
         program: std::env::current_exe()?,
-        workers_max: config.workers_max(),
         environment: worker_environment(),
         bucket,
         memory_bytes: config.workers.memory_mib * MIB,
         process_bytes: config.workers.process_mib * MIB,
         spill_bytes: config.workers.spill_mib * MIB,
-        spill_dir: data.join("spill"),
+        spill_dir,
         threads: config.worker_threads(),
         log: WorkerLog {
             json: config.log.format == LogFormat::Json,

@@ -64,7 +64,9 @@ pub(crate) struct BucketSettings {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WorkerConfig {
-    /// Worker processes that may run at once; 0: twice the cores, at least 4.
+    /// Where workers come from.
+    pub(crate) source: WorkerSource,
+    /// Workers that this gateway may have at once; 0: twice the cores, at least 4.
     pub(crate) max: usize,
     /// Of these, those that one project may hold; 0: all but one.
     pub(crate) max_per_project: usize,
@@ -80,6 +82,16 @@ pub(crate) struct WorkerConfig {
     pub(crate) idle_s: u64,
     /// How much a project gets beside others while queries wait, by its name; 1 for those that are not named.
     pub(crate) weights: BTreeMap<ProjectId, NonZeroU32>,
+}
+
+/// Where workers come from.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WorkerSource {
+    /// The gateway starts them on its own machine.
+    Children,
+    /// `wasmhouse worker` runs where it is started, and registers in the catalog.
+    Registered,
 }
 
 /// What one query may do.
@@ -166,6 +178,7 @@ impl Default for Config {
                 options: BTreeMap::new(),
             },
             workers: WorkerConfig {
+                source: WorkerSource::Children,
                 max: 0,
                 max_per_project: 0,
                 threads: 0,
@@ -207,7 +220,8 @@ impl QueryConfig {
     /// How many workers a query deserves that processes so many bytes. One whose like needed so much processor time is taken
     /// for one that processes the bytes for which that is usual.
     pub(crate) fn workers_for(&self, bytes: u64, needed: Option<Duration>) -> usize {
-        let bytes = needed.map_or(bytes, |cpu| cpu.as_millis() as u64 * USUAL_BYTES_PER_CPU_MS);
+        let of_cpu = |cpu: Duration| (cpu.as_millis() as u64).saturating_mul(USUAL_BYTES_PER_CPU_MS);
+        let bytes = needed.map_or(bytes, of_cpu);
         let deserved = bytes.div_ceil(self.mib_per_worker << 20);
         usize::try_from(deserved)
             .unwrap_or(usize::MAX)
@@ -262,7 +276,7 @@ impl Config {
         self.catalog_url().starts_with("sqlite:")
     }
 
-    /// Worker processes that may run at once.
+    /// Workers that this gateway may have at once.
     pub(crate) fn workers_max(&self) -> usize {
         if self.workers.max == 0 {
             (2 * cores()).max(4)
@@ -271,7 +285,7 @@ impl Config {
         }
     }
 
-    /// Worker processes that one project may hold.
+    /// Workers that one project may hold.
     pub(crate) fn workers_max_per_project(&self) -> usize {
         match self.workers.max_per_project {
             0 => self.workers_max().saturating_sub(1).max(1),

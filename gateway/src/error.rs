@@ -5,6 +5,8 @@ use wasmhouse_storage::BoxError;
 use wasmhouse_storage::ids::{InvalidName, QueryId};
 use wasmhouse_storage::queries::{QueryError, QueryState};
 
+use crate::admission::NONE_BECAME_FREE;
+
 /// What every use case that can fail returns.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -48,8 +50,8 @@ pub(crate) enum Error {
     /// The body came too slowly, or stopped coming. Send it again.
     #[error("{0}")]
     TooSlow(String),
-    /// Too much is going on, and why that is in the way. Asking again in a few seconds is safe.
-    #[error("every worker is busy, and {0}; try again in a few seconds")]
+    /// Too much is going on, and what of it is in the way. Asking again in a few seconds is safe.
+    #[error("{0}; try again in a few seconds")]
     Busy(&'static str),
     /// The house is closing. Asking again is safe.
     #[error("the server is stopping; send the request again")]
@@ -91,6 +93,7 @@ impl From<wasmhouse_compute::Error> for Error {
                 Code::WorkerCrashed,
                 "the worker stopped while it ran the statement, more than once; simplify the statement, or tell us its id",
             )),
+            Compute::NoWorker => Error::Busy(NONE_BECAME_FREE),
             Compute::Storage(error) => error.into(),
             Compute::Internal(source) => Error::Internal(source),
         }

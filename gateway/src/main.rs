@@ -17,15 +17,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use wasmhouse_compute::worker::{self, memory::Counted};
+use wasmhouse_compute::worker::memory::Counted;
+use wasmhouse_compute::worker::{self, STACK_BYTES};
 use wasmhouse_storage::BoxError;
 
 /// Counted, so that a worker knows what it holds.
 #[global_allocator]
 static ALLOCATOR: Counted<MiMalloc> = Counted(MiMalloc);
-
-/// Stack of a thread that parses or plans: deep expressions are walked by recursion.
-const STACK_BYTES: usize = 16 << 20;
 
 /// A serverless data warehouse that anyone can run
 #[derive(Debug, Parser)]
@@ -37,8 +35,10 @@ struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Start the gateway, with workers as child processes
+    /// Start the gateway
     Serve(commands::serve::Args),
+    /// Offer a worker to the gateways of a catalog
+    Worker(commands::worker::Args),
     /// Write SQL: a shell, or statements given with -c or piped in
     Sql(commands::sql::Args),
     /// Load a file into a table
@@ -51,9 +51,9 @@ enum Command {
     Config(commands::config::Args),
     /// Print the HTTP contract
     Openapi,
-    /// A worker; the gateway starts it
+    /// A process that runs queries; `serve` and `worker` start it
     #[command(hide = true)]
-    Worker,
+    WorkerProcess,
 }
 
 fn main() -> ExitCode {
@@ -87,6 +87,7 @@ async fn run(command: Command) -> Result<(), BoxError> {
             print!("{}", http::openapi_json());
             Ok(())
         }
-        Command::Worker => worker::serve(commands::start_worker_log).await,
+        Command::Worker(args) => commands::worker::run(args).await,
+        Command::WorkerProcess => worker::serve(commands::start_worker_log).await,
     }
 }

@@ -11,6 +11,7 @@ mod define;
 mod dry_run;
 mod flight;
 mod history;
+mod leftovers;
 mod live;
 mod settle;
 mod slice;
@@ -123,8 +124,8 @@ impl Queries {
         admission: Admission,
         pool: Pool,
         clock: Clock,
+        owner: String,
     ) -> Self {
-        let owner = format!("gateway-{:016x}", rand::random::<u64>());
         let limits = Limits::default();
         let live = LiveQueries::default();
         Self(Arc::new(House {
@@ -177,6 +178,7 @@ impl Queries {
     /// Accepts a query that is recorded when it has ended, or has run for a while: until it ends nobody is told its id.
     fn draft(&self, caller: &Caller, work: Work, options: Options, left: CancellationToken) -> Result<Accepted> {
         let house = &self.0;
+        house.admission.refuse_if_full(&caller.project)?;
         let record = house.records.draft(self.new_query(&caller.project, &work, &options))?;
         let live = house.live.enter(&record.id, left);
         let flight = Flight::unrecorded(record, work, options, live);
@@ -212,6 +214,15 @@ impl Queries {
     async fn begin(&self, project: ProjectId, work: Work, options: Options, left: CancellationToken) -> Result<Begun> {
         let house = &self.0;
         let new = self.new_query(&project, &work, &options);
+        if let Err(full) = house.admission.refuse_if_full(&project) {
+            // What was accepted earlier was not refused.
+            let known = house
+                .records
+                .of_request(&project, new.request_id.as_deref(), &new.fingerprint);
+            let known = known.await?.ok_or(full)?;
+            let known = self.of_project(&project, &known.id).await?;
+            return Ok(Begun::Known(Box::new(known)));
+        }
         let id = new.id.clone();
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {

@@ -87,6 +87,10 @@ impl Upkeep {
         let files = async {
             loop {
                 files_tick.tick().await;
+                said(
+                    "workers were not forgotten",
+                    self.pool.forget().await.map_err(Into::into),
+                );
                 self.remove_files().await;
             }
         };
@@ -101,7 +105,7 @@ impl Upkeep {
             loop {
                 tokio::select! {
                     _ = tick.tick() => {
-                        self.pool.sweep(self.idle);
+                        said("workers were not looked after", self.pool.look_after(self.idle).await.map_err(Into::into));
                         said("queries were not renewed", self.queries.renew().await);
                     }
                     _ = cancel_tick.tick(), if self.has_neighbours => {

@@ -169,6 +169,26 @@ impl FromStr for TableUid {
     }
 }
 
+/// One worker process that offers itself to every gateway. `w_` and 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkerId(Uuid);
+
+impl WorkerId {
+    /// An id nobody else has, made at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self(unique(now))
+    }
+}
+
+impl FromStr for WorkerId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        uuid_after("w_", text, "worker id").map(Self)
+    }
+}
+
 impl fmt::Display for ProjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -199,6 +219,12 @@ impl fmt::Display for TableUid {
     }
 }
 
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w_{}", self.0.as_simple())
+    }
+}
+
 /// Serde speaks of these types as text, in both directions through the same door as everyone else.
 macro_rules! as_text {
     ($($name:ty),+) => {$(
@@ -218,7 +244,7 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(ProjectId, DatasetName, TableName, QueryId, TableUid);
+as_text!(ProjectId, DatasetName, TableName, QueryId, TableUid, WorkerId);
 
 fn identifier(text: &str, kind: &'static str) -> Result<String, InvalidName> {
     let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');

@@ -1,4 +1,4 @@
-//! What must survive a restart: tables, names, queries, the ledger.
+//! What must survive a restart: tables, names, queries, the ledger, and who has which worker.
 //!
 //! Everything here outlives the process that wrote it. The crate knows nothing of SQL planning (that is `compute`) and
 //! nothing of HTTP, people or money (that is `gateway`).
@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod queries;
 pub mod results;
 pub mod tables;
+pub mod workers;
 
 /// A cause that is written to the log and never shown to a caller.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -63,19 +63,32 @@ impl Queries {
         if self.insert(&record).await? {
             return Ok(Created::New(record));
         }
-        let existing = match &record.request_id {
-            Some(request_id) => {
-                db::queries::of_request(&mut *self.db.reader().await?, &record.project, request_id).await?
-            }
-            None => None,
-        };
+        let existing = self
+            .of_request(&record.project, record.request_id.as_deref(), &record.fingerprint)
+            .await?;
         match existing {
-            Some(existing) if existing.fingerprint == record.fingerprint => Ok(Created::Existing(existing)),
-            Some(existing) => Err(Error::Conflict(format!(
+            Some(existing) => Ok(Created::Existing(existing)),
+            None => Err(Error::AlreadyExists(format!("query {} already exists", record.id))),
+        }
+    }
+
+    /// The query that the same request made earlier, if it made one.
+    pub async fn of_request(
+        &self,
+        project: &ProjectId,
+        request_id: Option<&str>,
+        fingerprint: &str,
+    ) -> Result<Option<QueryRecord>> {
+        let Some(request_id) = request_id else {
+            return Ok(None);
+        };
+        let existing = db::queries::of_request(&mut *self.db.reader().await?, project, request_id).await?;
+        match existing {
+            Some(existing) if existing.fingerprint != fingerprint => Err(Error::Conflict(format!(
                 "another request was already sent with this request id; it became {}",
                 existing.id
             ))),
-            None => Err(Error::AlreadyExists(format!("query {} already exists", record.id))),
+            existing => Ok(existing),
         }
     }
 

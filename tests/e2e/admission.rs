@@ -72,7 +72,7 @@ async fn a_full_queue_answers_at_once_and_says_when_to_come_back() {
     let error: serde_json::Value = refused.json().await.expect("an error");
     assert_eq!(error["error"]["code"], "busy", "{error}");
     let message = error["error"]["message"].as_str().expect("a sentence");
-    assert!(message.contains("the project's queue is full"), "{message}");
+    assert!(message.contains("and its queue is full"), "{message}");
     let waits = waits.expect("a neighbour has a queue of his own");
     for id in &ids {
         warehouse

@@ -169,3 +169,17 @@ async fn an_export_stays_inside_the_project() {
         assert_eq!(refused.code, "invalid_request", "{name}: {refused}");
     }
 }
+
+#[tokio::test]
+async fn an_export_that_fails_leaves_no_files() {
+    let warehouse = Warehouse::start().await;
+    // The first part has been written when the second one fails.
+    let sql = "select value from generate_series(1, 10) union all select 1 / (value - 900000) from generate_series(1, 1000000)";
+    let body = json!({ "sql": sql, "format": "csv", "name": "fails" });
+    let query = warehouse.post("/v1/exports", body).await.expect("it is accepted");
+
+    let query = warehouse.ended(query["id"].as_str().expect("an id")).await;
+
+    assert_eq!(query["error"]["code"], "execution_failed", "{query}");
+    assert_eq!(warehouse.files_in_bucket("", "csv"), [] as [std::path::PathBuf; 0]);
+}

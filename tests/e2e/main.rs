@@ -16,6 +16,7 @@ mod limits;
 mod load;
 mod names;
 mod queries;
+mod registered;
 mod sql;
 mod statements;
 mod tables;
@@ -29,7 +30,7 @@ mod harness;
 
 use harness::answers::{ApiError, Rows};
 use harness::caller::Caller;
-use harness::process::is_alive;
+use harness::process::{freeze_process, is_alive};
 use harness::wire::Wire;
 use harness::{Warehouse, eventually};
 

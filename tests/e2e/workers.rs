@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{Warehouse, eventually};
+use crate::{Warehouse, eventually, freeze_process, is_alive};
 
 /// Every query that reads a MiB has three workers.
 const THREE_WORKERS: &str = "[workers]\nmax = 8\n[queries]\nworkers_max = 3\nmib_per_worker = 1\n";
@@ -194,4 +194,26 @@ async fn a_write_whose_workers_are_killed_is_done_again_and_leaves_no_row_twice(
         .await;
     assert_eq!(pairs.rows, counted.rows);
     assert_eq!(warehouse.ledger_of(id).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_query_whose_workers_are_frozen_is_done_by_others_within_seconds() {
+    let warehouse = numbers(THREE_WORKERS).await;
+    let heavy = "select count(*) as pairs from s.numbers a join s.numbers b on a.g = b.g where a.n + b.n > 7";
+    let id = &warehouse.send(heavy).await;
+    runs_on_its_workers(&warehouse, id).await;
+    let frozen = warehouse.worker_pids();
+
+    for worker in &frozen {
+        freeze_process(*worker);
+    }
+    let ended = warehouse.ended(id).await;
+
+    assert_eq!(ended["state"], "done", "{ended}");
+    assert_eq!(warehouse.ledger_of(id).await.len(), 1);
+    eventually(
+        "of the frozen ones only those are left that nobody has asked for anything",
+        async || frozen.iter().filter(|worker| is_alive(**worker)).count() <= frozen.len() - 3,
+    )
+    .await;
 }

@@ -10,6 +10,8 @@
 
 pub(crate) mod answers;
 pub(crate) mod caller;
+pub(crate) mod host;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod wire;
@@ -23,6 +25,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
 use caller::Caller;
+use host::Host;
 use process::{Server, children_of, kill_process};
 
 /// How long anything may take to come true before a test calls it never.
@@ -53,16 +56,29 @@ impl Warehouse {
 
     /// A new warehouse whose settings file holds this TOML.
     pub(crate) async fn start_with(settings: &str) -> Self {
-        let data = tempfile::Builder::new()
-            .prefix("wasmhouse-test-")
-            .tempdir()
-            .expect("a temporary directory");
+        let data = new_data();
         let config = (!settings.is_empty()).then(|| {
             let path = data.path().join("wasmhouse.toml");
             fs::write(&path, settings).expect("the settings file is in a directory we made");
             path
         });
 
+        let (server, caller) = launch(data.path(), config.as_deref()).await;
+        Self {
+            server: Some(server),
+            caller,
+            data,
+            config,
+        }
+    }
+
+    /// Another gateway with the same settings and the same first caller. Where they say so, it has the same catalog and bucket.
+    pub(crate) async fn beside(first: &Self) -> Self {
+        let data = new_data();
+        for name in ["wasmhouse.toml", "client.toml"] {
+            fs::copy(first.data().join(name), data.path().join(name)).expect("the first has settings and a caller");
+        }
+        let config = Some(data.path().join("wasmhouse.toml"));
         let (server, caller) = launch(data.path(), config.as_deref()).await;
         Self {
             server: Some(server),
@@ -146,6 +162,11 @@ impl Warehouse {
         output.expect("the child is ours to wait for")
     }
 
+    /// A worker of its own for this warehouse, if its settings ask for such workers.
+    pub(crate) async fn host(&self) -> Host {
+        Host::start(self.data(), self.config.as_deref()).await
+    }
+
     /// The process id of the gateway.
     pub(crate) fn pid(&self) -> u32 {
         self.server().pid()
@@ -222,8 +243,15 @@ impl Drop for Warehouse {
     }
 }
 
+fn new_data() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("wasmhouse-test-")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
 async fn launch(data: &Path, config: Option<&Path>) -> (Server, Caller) {
-    let server = Server::start(data, config, &log_path(data)).await;
+    let server = Server::gateway(data, config, &log_path(data)).await;
     let client = fs::read_to_string(data.join("client.toml")).expect("the server writes client.toml before it listens");
     let client: toml::Table = client.parse().expect("client.toml is TOML");
     let text = |name: &str| client[name].as_str().expect("client.toml holds texts").to_owned();

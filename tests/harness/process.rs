@@ -1,4 +1,4 @@
-//! The server as a child process, and how processes are found and ended.
+//! A server or a worker as a child process, and how processes are found and ended.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -25,7 +25,7 @@ pub(super) fn wasmhouse() -> Command {
     command
 }
 
-/// A running `wasmhouse serve`.
+/// A running `wasmhouse serve` or `wasmhouse worker`.
 pub(super) struct Server {
     child: Child,
     /// The server ends when this is closed, so it cannot outlive a test process that was killed.
@@ -36,7 +36,16 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(data: &Path, config: Option<&Path>, log: &Path) -> Self {
+    pub(super) async fn gateway(data: &Path, config: Option<&Path>, log: &Path) -> Self {
+        Self::start("serve", "listening on ", data, config, log).await
+    }
+
+    pub(super) async fn worker(data: &Path, config: Option<&Path>, log: &Path) -> Self {
+        Self::start("worker", "offered at ", data, config, log).await
+    }
+
+    /// Starts it, and waits until it says where it is.
+    async fn start(what: &str, says: &str, data: &Path, config: Option<&Path>, log: &Path) -> Self {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -44,7 +53,7 @@ impl Server {
             .expect("the log is in a directory we made");
         let mut command = wasmhouse();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-parent", "--data"])
+            .args([what, "--listen", "127.0.0.1:0", "--exit-with-parent", "--data"])
             .arg(data);
         if let Some(config) = config {
             command.arg("--config").arg(config);
@@ -63,7 +72,7 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().expect("standard output is a pipe")).lines();
         let listening = async {
             while let Ok(Some(line)) = lines.next_line().await {
-                if let Some((_, url)) = line.split_once("listening on ") {
+                if let Some((_, url)) = line.split_once(says) {
                     return Some(url.trim().to_owned());
                 }
             }
@@ -131,6 +140,11 @@ impl Drop for Server {
 /// Ends a process the hard way.
 pub(crate) fn kill_process(pid: u32) {
     signal(pid, "KILL");
+}
+
+/// Stops a process where it is: it is there, and does nothing.
+pub(crate) fn freeze_process(pid: u32) {
+    signal(pid, "STOP");
 }
 
 /// Whether a process runs. One that has ended and waits to be noticed by its parent does not.

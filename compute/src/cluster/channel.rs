@@ -17,10 +17,10 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a peer is asked for a sign of life.
-pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
 
-/// How long it may take to give one. The threads that would answer also run queries, so a busy worker is no dead one.
-pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long it may take to give one. The threads that answer run no plans, so one that does not is frozen or cut off.
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long a connection that nobody uses is kept.
 const KEPT_FOR: Duration = Duration::from_secs(300);

@@ -1,14 +1,23 @@
-//! The gateway's side of the workers: a pool of processes, a lease on one of them, a conversation with it.
+//! The gateway's side of the workers: where they come from, a lease on one of them, a conversation with it.
 
+mod build;
 mod channel;
+mod children;
+mod contact;
 mod conversation;
+mod host;
 mod lease;
 mod pool;
 mod process;
+mod registered;
 mod ticket;
 
+pub use build::build_of;
 pub(crate) use channel::{Channels, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT};
 pub use conversation::{Conversation, Said};
+pub use host::{Host, HostConfig};
 pub use lease::Lease;
-pub use pool::{Pool, PoolConfig};
+pub use pool::Pool;
+pub use process::ProcessConfig;
+pub use registered::RegisteredConfig;
 pub use ticket::{Inspector, PublicKey, Signer, Ticket};

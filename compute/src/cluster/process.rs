@@ -1,20 +1,18 @@
-//! One worker process, from its start to its end.
+//! One worker process of this machine, from its start to its end.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
-use tonic::transport::Channel;
-use url::Url;
-use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::bucket::BucketConfig;
 
-use super::channel::endpoint;
-use super::pool::PoolConfig;
-use super::ticket::PublicKey;
+use super::contact::Contact;
 use crate::session::Resources;
 use crate::worker::memory::OUT_OF_MEMORY_STATUS;
-use crate::worker::{Bootstrap, Ready};
+use crate::worker::{Bootstrap, Listening, Ready, WorkerLog};
 use crate::{Code, Error, Result, SqlError};
 
 /// How long a worker may take to say that it listens.
@@ -23,6 +21,40 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a dying process may take to be gone.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What is started as a worker, and what it may use.
+#[derive(Clone, Debug)]
+pub struct ProcessConfig {
+    /// The binary that is started as `… worker-process`.
+    pub program: PathBuf,
+    /// The environment it gets: how to reach the network, and no secrets.
+    pub environment: Vec<(String, String)>,
+    /// Where tables live.
+    pub bucket: BucketConfig,
+    /// Memory that a query's operators may hold before they spill.
+    pub memory_bytes: u64,
+    /// Memory that a worker may hold in all.
+    pub process_bytes: u64,
+    /// Disk that a query may spill to.
+    pub spill_bytes: u64,
+    /// Where it spills to. Whoever starts workers empties it first.
+    pub spill_dir: PathBuf,
+    /// Threads of a worker.
+    pub threads: usize,
+    /// How its log is written; for whoever starts the worker's own log.
+    pub log: WorkerLog,
+}
+
+impl ProcessConfig {
+    /// Makes an empty folder to spill to. What workers have spilled goes with them, unless whoever started them was killed.
+    pub(super) fn empty_spill_dir(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.spill_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(defect(error)),
+            _ => {}
+        }
+        std::fs::create_dir_all(&self.spill_dir).map_err(defect)
+    }
+}
+
 /// A worker that answers. Dropping it kills it.
 pub(super) struct Process {
     child: Child,
@@ -30,22 +62,27 @@ pub(super) struct Process {
     _pipe: ChildStdin,
     spill: tempfile::TempDir,
     pub(super) token: String,
-    pub(super) channel: Channel,
-    /// Where it listens.
-    pub(super) url: Url,
-    /// Whose worker it is, from its first lease on.
-    pub(super) project: Option<ProjectId>,
+    pub(super) ready: Ready,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It held more memory than it may.
+    OutOfMemory,
+    /// In any other way, and which.
+    Lost(String),
 }
 
 impl Process {
     /// Starts a worker and waits until it listens.
-    pub(super) async fn start(config: &PoolConfig, tickets: &PublicKey) -> Result<Self> {
+    pub(super) async fn start(config: &ProcessConfig, listening: &Listening) -> Result<Self> {
         let spill = tempfile::Builder::new()
             .prefix("worker-")
             .tempdir_in(&config.spill_dir)
             .map_err(defect)?;
         let mut child = Command::new(&config.program)
-            .arg("worker")
+            .arg("worker-process")
             // Nothing that the gateway was told, the catalog's password for example, is for a process that runs tenants'
             // statements.
             .env_clear()
@@ -61,6 +98,7 @@ impl Process {
         let token = format!("{:032x}", rand::random::<u128>());
         let bootstrap = Bootstrap {
             token: token.clone(),
+            listening: listening.clone(),
             bucket: config.bucket.clone(),
             resources: Resources {
                 memory_bytes: config.memory_bytes,
@@ -69,7 +107,6 @@ impl Process {
                 threads: config.threads,
             },
             process_bytes: config.process_bytes,
-            tickets: tickets.clone(),
             log: config.log.clone(),
         };
         let mut pipe = child.stdin.take().expect("standard input was piped above");
@@ -86,22 +123,18 @@ impl Process {
             Ok(_) => return Err(Error::WorkerLost("it ended before it listened".to_owned())),
             Err(_) => return Err(Error::WorkerLost("it did not listen in time".to_owned())),
         }
-        let ready: Ready = serde_json::from_str(&answer).map_err(defect)?;
-        let url = Url::parse(&format!("http://{}", ready.address)).map_err(defect)?;
-        let channel = endpoint(&url)
-            .map_err(defect)?
-            .connect()
-            .await
-            .map_err(|error| Error::WorkerLost(format!("it ended before it was asked: {error}")))?;
         Ok(Self {
             child,
             _pipe: pipe,
             spill,
             token,
-            channel,
-            url,
-            project: None,
+            ready: serde_json::from_str(&answer).map_err(defect)?,
         })
+    }
+
+    /// Connects to it.
+    pub(super) async fn contact(&self) -> Result<Contact> {
+        Contact::make(self.ready.url.clone(), self.token.clone()).await
     }
 
     /// True while the process runs.
@@ -109,32 +142,56 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None)) && self.spill.path().exists()
     }
 
-    /// Ends the process and says what that means for its query.
-    pub(super) async fn end(mut self, asked: bool) -> Error {
-        if asked {
-            // It is gone or going: its status says why. If it is not, it is made to.
-            let status = tokio::time::timeout(Duration::from_millis(200), self.child.wait()).await;
-            if let Ok(Ok(status)) = status {
-                return meaning(status);
-            }
+    /// Waits until the process ends by itself.
+    pub(super) async fn ended(&mut self) -> End {
+        match self.child.wait().await {
+            Ok(status) => End::of(status),
+            Err(error) => End::Lost(error.to_string()),
+        }
+    }
+
+    /// Ends the process and says how it ended: by itself, if it is `asked` and was gone or going.
+    pub(super) async fn end(mut self, asked: bool) -> End {
+        if asked && let Ok(end) = tokio::time::timeout(Duration::from_millis(200), self.ended()).await {
+            return end;
         }
         let _ = self.child.start_kill();
-        match tokio::time::timeout(END_TIMEOUT, self.child.wait()).await {
-            Ok(Ok(status)) => meaning(status),
-            _ => Error::WorkerLost("it could not be ended".to_owned()),
+        match tokio::time::timeout(END_TIMEOUT, self.ended()).await {
+            Ok(end) => end,
+            Err(_) => End::Lost("it could not be ended".to_owned()),
         }
     }
 }
 
-fn meaning(status: std::process::ExitStatus) -> Error {
-    if status.code() == Some(OUT_OF_MEMORY_STATUS) {
-        return SqlError::new(
-            Code::OutOfMemory,
-            "the query needs more memory than it may have; a function may be building very long values",
-        )
-        .into();
+impl End {
+    fn of(status: std::process::ExitStatus) -> Self {
+        match status.code() {
+            Some(OUT_OF_MEMORY_STATUS) => Self::OutOfMemory,
+            _ => Self::Lost(status.to_string()),
+        }
     }
-    Error::WorkerLost(status.to_string())
+}
+
+/// What the end of a worker means for its query.
+impl From<End> for Error {
+    fn from(end: End) -> Self {
+        match end {
+            End::OutOfMemory => SqlError::new(
+                Code::OutOfMemory,
+                "the query needs more memory than it may have; a function may be building very long values",
+            )
+            .into(),
+            End::Lost(how) => Self::WorkerLost(how),
+        }
+    }
+}
+
+/// Where a worker listens that only this machine asks.
+pub(super) fn on_loopback() -> Listening {
+    Listening {
+        at: SocketAddr::from(([127, 0, 0, 1], 0)),
+        advertised: None,
+    }
 }
 
 fn defect(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -5,6 +5,7 @@
 //! none of them, whatever a tenant's statement has made of it, can write one.
 
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -35,13 +36,14 @@ pub struct Signer {
     clock: Clock,
 }
 
-/// What tickets are checked with.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What tickets are checked with. The default checks none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PublicKey(Vec<u8>);
 
-/// Checks tickets.
+/// Checks tickets of the gateway that has the worker.
 pub struct Inspector {
-    public: DecodingKey,
+    /// None until a gateway has said which are its own.
+    public: RwLock<Option<DecodingKey>>,
     clock: Clock,
 }
 
@@ -83,12 +85,18 @@ impl fmt::Debug for Signer {
 }
 
 impl Inspector {
-    /// Checks the tickets that were signed with this key's other half.
-    pub fn new(key: &PublicKey, clock: Clock) -> Self {
+    /// Lets nobody in yet.
+    pub fn new(clock: Clock) -> Self {
         Self {
-            public: DecodingKey::from_ed_der(&key.0),
+            public: RwLock::default(),
             clock,
         }
+    }
+
+    /// From now on tickets that were signed with this key's other half are good, and no others.
+    pub fn trust(&self, key: &PublicKey) {
+        let key = DecodingKey::from_ed_der(&key.0);
+        *self.public.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
     }
 
     /// What the ticket says, if it was signed by the gateway and is not over.
@@ -96,7 +104,8 @@ impl Inspector {
         let mut validation = Validation::new(Algorithm::EdDSA);
         // Time is looked at below, by the clock of the house.
         validation.validate_exp = false;
-        let ticket = jsonwebtoken::decode::<Ticket>(text, &self.public, &validation).ok()?;
+        let public = self.public.read().unwrap_or_else(PoisonError::into_inner);
+        let ticket = jsonwebtoken::decode::<Ticket>(text, public.as_ref()?, &validation).ok()?;
         (ticket.claims.exp > seconds(self.clock.now())).then_some(ticket.claims)
     }
 }
@@ -123,7 +132,9 @@ mod tests {
     fn a_ticket_is_good_until_it_is_over() {
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
         let (signer, ticket) = signed(&clock);
-        let inspector = Inspector::new(&signer.public_key(), clock.clone());
+        let inspector = Inspector::new(clock.clone());
+        assert_eq!(inspector.inspect(&ticket), None, "nobody is trusted yet");
+        inspector.trust(&signer.public_key());
 
         let read = inspector.inspect(&ticket).expect("a good ticket");
         assert_eq!((read.project.as_str(), read.attempt), ("acme", 1));
@@ -136,10 +147,12 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
         let (signer, ticket) = signed(&clock);
         let (other, foreign) = signed(&clock);
-        let inspector = Inspector::new(&signer.public_key(), clock.clone());
+        let inspector = Inspector::new(clock);
 
+        inspector.trust(&other.public_key());
+        assert_eq!(inspector.inspect(&ticket), None);
+        inspector.trust(&signer.public_key());
         assert_eq!(inspector.inspect(&foreign), None);
-        assert_eq!(Inspector::new(&other.public_key(), clock).inspect(&ticket), None);
         for text in ["", "x.y.z", &ticket[..ticket.len() - 4], &format!("{ticket}A")] {
             assert_eq!(inspector.inspect(text), None, "{text}");
         }

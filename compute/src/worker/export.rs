@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -16,15 +17,27 @@ use crate::formats::{Encoder, Format, Unwritable, slices};
 use crate::task::{ExportFormat, ExportedFile};
 use crate::{Code, Error, SqlError};
 
-/// A worker that was lost may have written some of the files; the folder is this query's alone.
-pub(super) async fn remove_earlier_attempt(desk: &Desk, to: &str) -> Result<(), Stop> {
+/// Workers that were lost may have written some files, or have one on its way: removes what is not among `files`. The folder
+/// is this query's alone, and no file of one attempt is called like one of another.
+pub(super) async fn remove_others(desk: &Desk, to: &str, files: &[ExportedFile]) -> Result<(), Stop> {
     let store = desk.bucket.store();
     let folder = Path::from(to);
-    let old: Vec<ObjectMeta> = store.list(Some(&folder)).try_collect().await.map_err(unavailable)?;
-    for object in old {
-        store.delete(&object.location).await.map_err(unavailable)?;
+    let there: Vec<ObjectMeta> = store.list(Some(&folder)).try_collect().await.map_err(unavailable)?;
+    for object in there {
+        if files.iter().all(|file| file.path != object.location.as_ref()) {
+            store.delete(&object.location).await.map_err(unavailable)?;
+        }
     }
     Ok(())
+}
+
+/// Where one part of an attempt has its file.
+pub(super) fn path(to: &str, attempt: u32, part: u32, format: ExportFormat) -> Path {
+    let extension = extension(format);
+    Path::from(match attempt {
+        0 => format!("{to}/part-{part:05}.{extension}"),
+        again => format!("{to}/part-{part:05}-again-{again}.{extension}"),
+    })
 }
 
 fn unavailable(error: object_store::Error) -> Error {
@@ -44,12 +57,11 @@ fn extension(format: ExportFormat) -> &'static str {
 /// nothing still has columns.
 pub(super) async fn file(
     store: Arc<dyn ObjectStore>,
-    to: &str,
+    path: Path,
     format: ExportFormat,
     mut rows: SendableRecordBatchStream,
     part: u32,
 ) -> Result<Option<ExportedFile>, DataFusionError> {
-    let path = Path::from(format!("{to}/part-{part:05}.{}", extension(format)));
     let mut encoder = Encoder::new(spelled(format), &rows.schema()).map_err(unwritable)?;
     let first = loop {
         match rows.next().await.transpose()? {
@@ -61,9 +73,31 @@ pub(super) async fn file(
         return Ok(None);
     }
     let mut out = BufWriter::new(Arc::clone(&store), path.clone());
+    let rows = stream::iter(first.map(Ok)).chain(rows);
+    let written = match write(&mut encoder, rows, &mut out).await {
+        Ok(written) => written,
+        Err(error) => {
+            // Parts of an upload that nobody ends would cost storage for ever.
+            let _ = out.abort().await;
+            return Err(error);
+        }
+    };
+    let bytes = store.head(&path).await?.size;
+    Ok(Some(ExportedFile {
+        path: path.to_string(),
+        rows: written,
+        bytes,
+    }))
+}
+
+/// Writes the whole file and says how many rows it has.
+async fn write(
+    encoder: &mut Encoder,
+    mut rows: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Unpin,
+    out: &mut BufWriter,
+) -> Result<u64, DataFusionError> {
     let mut written = 0;
     out.put(encoder.open().into()).await?;
-    let mut rows = stream::iter(first.map(Ok)).chain(rows);
     while let Some(batch) = rows.next().await.transpose()? {
         written += batch.num_rows() as u64;
         for slice in slices::of(batch) {
@@ -72,12 +106,7 @@ pub(super) async fn file(
     }
     out.put(encoder.close().map_err(unwritable)?.into()).await?;
     out.shutdown().await?;
-    let bytes = store.head(&path).await?.size;
-    Ok(Some(ExportedFile {
-        path: path.to_string(),
-        rows: written,
-        bytes,
-    }))
+    Ok(written)
 }
 
 fn spelled(format: ExportFormat) -> Format {
@@ -91,4 +120,22 @@ fn spelled(format: ExportFormat) -> Format {
 
 fn unwritable(error: Unwritable) -> DataFusionError {
     SqlError::new(Code::ExecutionFailed, error.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_of_one_attempt_is_called_like_one_of_another() {
+        let names = |attempt| [0, 1, 2].map(|part| path("exports/acme/q", attempt, part, ExportFormat::Csv));
+
+        assert_eq!(names(0)[2].as_ref(), "exports/acme/q/part-00002.csv");
+        assert!(
+            names(0)
+                .iter()
+                .all(|name| !names(1).contains(name) && !names(2).contains(name))
+        );
+        assert!(names(1).iter().all(|name| !names(2).contains(name)));
+    }
 }

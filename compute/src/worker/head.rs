@@ -20,6 +20,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SQLOptions;
 use datafusion_distributed::{DistributedExec, Worker};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -52,6 +53,8 @@ const MESSAGE_BYTES: usize = 64 << 20;
 pub(super) struct Desk {
     pub(super) engine: Arc<Engine>,
     pub(super) tasks: Tasks,
+    /// Where plans run.
+    pub(super) threads: Handle,
     /// What does parts of queries in this process.
     pub(super) worker: Worker,
     /// Where it listens.
@@ -74,12 +77,13 @@ pub(super) async fn answer(
         && task.params.is_empty()
         && task.relations.is_empty()
         && task.listed.is_empty();
+    let threads = desk.threads.clone();
     let mut work = Box::pin(async move { work(&desk, task, Line::new(out, words)).await });
     // A small task is done here and now; another thread that wakes up for it would cost more than it does. Of any other the
     // gateway first hears that it was taken.
     let work = match is_small && futures::poll!(work.as_mut()).is_ready() {
         true => None,
-        false => Some(AbortOnDropHandle::new(tokio::spawn(work))),
+        false => Some(AbortOnDropHandle::new(threads.spawn(work))),
     };
     ReceiverStream::new(bursts).flat_map(move |burst: Vec<FlightData>| {
         let _keep = &work;
@@ -144,7 +148,9 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
     let (mut state, mut plan) = (state, plan);
     let sink = Sink::of(&task, &schema).map(Arc::new);
     if go.workers.len() > 1 {
+        desk.tasks.inspector.trust(&go.tickets);
         let this = desk.worker.to_local_worker_context(desk.url.clone());
+        let sink = sink.map(|sink| (sink, Arc::clone(&meter.rows)));
         state = desk
             .tasks
             .session_of_head(&state, &task, &go, bytes_processed, sink, this)?;
@@ -183,10 +189,15 @@ async fn act(
             .await?;
         }
         Action::Export { to, .. } => {
-            export::remove_earlier_attempt(desk, to).await?;
+            if task.attempt > 0 {
+                export::remove_others(desk, to, &[]).await?;
+            }
             let files = sink::files(plan, state.task_ctx());
             let mut files: Vec<ExportedFile> = line.while_working(meter, plan, files).await?;
             files.sort_by(|a, b| a.path.cmp(&b.path));
+            if task.attempt > 0 {
+                export::remove_others(desk, to, &files).await?;
+            }
             meter.rows.store(files.iter().map(|file| file.rows).sum(), Relaxed);
             line.say(&Frame::Exported { files }).await?;
         }

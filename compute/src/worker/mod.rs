@@ -3,6 +3,7 @@
 //! # Invariants
 //! - A worker serves one project from its start to its end, and one query at a time.
 //! - It reads and writes files of the bucket. It commits nothing.
+//! - What keeps its connections alive never waits for a plan.
 //! - It ends when its gateway does: its standard input closes.
 
 mod export;
@@ -11,6 +12,7 @@ mod line;
 mod load;
 pub mod memory;
 mod meter;
+mod offload;
 mod serve;
 mod sink;
 mod task;
@@ -19,4 +21,5 @@ mod write;
 
 pub(crate) use write::exactly;
 
-pub use serve::{Bootstrap, Ready, WorkerLog, serve};
+pub use offload::STACK_BYTES;
+pub use serve::{Bootstrap, Listening, Ready, WorkerLog, serve};

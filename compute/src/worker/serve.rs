@@ -27,9 +27,10 @@ use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::tables::Tables;
 use wasmhouse_storage::{BoxError, ids::ProjectId};
 
+use super::offload::{self, Offloaded};
 use super::task::Tasks;
 use super::{head, memory, meter};
-use crate::cluster::{Channels, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, PublicKey};
+use crate::cluster::{Channels, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT};
 use crate::session::{Engine, Resources};
 use crate::task::{Order, Task};
 
@@ -40,12 +41,12 @@ pub struct Bootstrap {
     pub token: String,
     /// Where tables live.
     pub bucket: BucketConfig,
+    /// Where to listen.
+    pub listening: Listening,
     /// What a query may use.
     pub resources: Resources,
     /// What the whole process may hold.
     pub process_bytes: u64,
-    /// How to check the tickets of queries.
-    pub tickets: PublicKey,
     /// How to log.
     pub log: WorkerLog,
 }
@@ -59,11 +60,35 @@ pub struct WorkerLog {
     pub level: String,
 }
 
+/// Where a worker listens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Listening {
+    /// The address; port 0 takes a free one.
+    pub at: SocketAddr,
+    /// What others call it by, with or without a port. None: the address.
+    pub advertised: Option<String>,
+}
+
 /// What a worker answers when it can be asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ready {
-    /// Where it listens, on loopback.
-    pub address: SocketAddr,
+    /// Where others reach it.
+    pub url: Url,
+}
+
+impl Ready {
+    fn new(listening: &Listening, at: SocketAddr) -> Result<Self, BoxError> {
+        let Some(advertised) = &listening.advertised else {
+            let url = Url::parse(&format!("http://{at}"))?;
+            return Ok(Self { url });
+        };
+        let mut url = Url::parse(&format!("http://{advertised}"))?;
+        if url.port().is_none() {
+            url.set_port(Some(at.port()))
+                .map_err(|()| "an address without a host")?;
+        }
+        Ok(Self { url })
+    }
 }
 
 /// How long the headers of an answer may wait to leave with the first that is said, a small answer in one piece. Without
@@ -78,33 +103,34 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
     stay_when_asked_to_stop()?;
     memory::limit(bootstrap.process_bytes);
 
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let ready = Ready {
-        address: listener.local_addr()?,
-    };
+    let listener = TcpListener::bind(bootstrap.listening.at).await?;
+    let ready = Ready::new(&bootstrap.listening, listener.local_addr()?)?;
     let bucket = Bucket::open(&bootstrap.bucket)?;
     let engine = Arc::new(Engine::new(&bucket, &bootstrap.resources)?);
     let tasks = Tasks {
         engine: Arc::clone(&engine),
         bucket: bucket.clone(),
-        inspector: Arc::new(Inspector::new(&bootstrap.tickets, Clock::System)),
+        inspector: Arc::new(Inspector::new(Clock::System)),
         channels: Channels::new(),
         project: Arc::default(),
     };
     let worker = tasks.worker();
+    let threads = offload::threads(bootstrap.resources.threads)?;
     let door = Door {
         token: bootstrap.token,
         project: Arc::clone(&tasks.project),
         desk: Arc::new(head::Desk {
             engine,
             tasks: tasks.clone(),
+            threads: threads.clone(),
             worker: worker.clone(),
-            url: Url::parse(&format!("http://{}", ready.address))?,
+            url: ready.url.clone(),
             tables: Tables::new(bucket.clone()),
             bucket,
         }),
     };
-    let parts = InterceptedService::new(worker.into_worker_server(), move |request: Request<()>| {
+    let parts = Offloaded::new(worker.into_worker_server(), threads);
+    let parts = InterceptedService::new(parts, move |request: Request<()>| {
         tasks.admit(&request.metadata().clone().into_headers())?;
         Ok(request)
     });
@@ -255,8 +281,13 @@ impl FlightService for Door {
         let order = serde_json::from_slice(&request.into_inner().body)
             .map_err(|error| Status::invalid_argument(format!("the order cannot be read: {error}")))?;
         match order {
-            Order::BelongTo { project } => self.belong_to(project)?,
+            Order::BelongTo { project, tickets } => {
+                self.belong_to(project)?;
+                self.desk.tasks.inspector.trust(&tickets);
+            }
             Order::ReadMeter => {}
+            // Whatever runs here runs for nobody.
+            Order::End => std::process::exit(0),
         }
         let usage =
             serde_json::to_vec(&meter::read_since_last()).map_err(|error| Status::internal(error.to_string()))?;

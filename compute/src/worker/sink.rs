@@ -52,8 +52,12 @@ pub(super) enum Sink {
         query: QueryId,
         attempt: u32,
     },
-    /// Files for other programs, in a folder that nobody else writes to.
-    Export { to: String, format: ExportFormat },
+    /// Files for other programs, in a folder that no other query writes to.
+    Export {
+        to: String,
+        format: ExportFormat,
+        attempt: u32,
+    },
 }
 
 impl Sink {
@@ -71,6 +75,7 @@ impl Sink {
             Action::Export { to, format } => Some(Sink::Export {
                 to: to.clone(),
                 format: *format,
+                attempt: task.attempt,
             }),
         }
     }
@@ -93,8 +98,9 @@ impl Sink {
                 let files = write_files(bucket, at, &Arc::new(columns.clone()), rows, &options).await;
                 files.map_err(of_the_rows)?.iter().map(to_text).collect()
             }
-            Sink::Export { to, format } => {
-                let file = export::file(bucket.store(), to, *format, rows, part).await?;
+            Sink::Export { to, format, attempt } => {
+                let path = export::path(to, *attempt, part, *format);
+                let file = export::file(bucket.store(), path, *format, rows, part).await?;
                 file.iter().map(to_text).collect()
             }
         }
@@ -106,7 +112,7 @@ fn of_the_rows(error: wasmhouse_storage::Error) -> DataFusionError {
     match error {
         wasmhouse_storage::Error::Internal(source) => match source.downcast::<DataFusionError>() {
             Ok(error) => *error,
-            Err(source) => DataFusionError::External(source),
+            Err(source) => DataFusionError::External(wasmhouse_storage::Error::Internal(source).into()),
         },
         error => DataFusionError::External(error.into()),
     }
@@ -226,7 +232,8 @@ impl ExecutionPlan for SinkExec {
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
         let task = DistributedTaskContext::from_ctx(&context);
         // Every task has the same partitions, and these are the parts of no other.
-        let part = (partition * task.task_count + task.task_index) as u32;
+        let part = u32::try_from(partition * task.task_count + task.task_index)
+            .expect("a query has fewer parts than 2^32, since each has a stream in memory");
         let rows = self.input.execute(partition, context)?;
         let (schema, count) = (rows.schema(), Arc::clone(&self.rows));
         let rows = rows.inspect_ok(move |batch| {
@@ -254,6 +261,8 @@ pub(super) struct SinkPlanner {
     pub(super) of_rows: Arc<dyn QueryPlanner + Send + Sync>,
     pub(super) sink: Arc<Sink>,
     pub(super) bucket: Bucket,
+    /// Counts the rows of the parts that run in this process.
+    pub(super) count: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -265,7 +274,7 @@ impl QueryPlanner for SinkPlanner {
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let rows = self.of_rows.create_physical_plan(logical, state).await?;
         let (sink, bucket) = (Arc::clone(&self.sink), self.bucket.clone());
-        Ok(Arc::new(SinkExec::new(rows, sink, bucket, Arc::default())))
+        Ok(Arc::new(SinkExec::new(rows, sink, bucket, Arc::clone(&self.count))))
     }
 }
 

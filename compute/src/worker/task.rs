@@ -5,6 +5,7 @@
 //! - The session has the functions and options that the head's session has: the plan names functions, and brings neither.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -87,17 +88,18 @@ impl Tasks {
         task: &Task,
         go: &Go,
         bytes: u64,
-        sink: Option<Arc<Sink>>,
+        sink: Option<(Arc<Sink>, Arc<AtomicU64>)>,
         this: LocalWorkerContext,
     ) -> Result<SessionState, Error> {
         let partitions = (go.workers.len() * state.config().target_partitions()) as u64;
         let headers = headers(task, go).map_err(Error::Internal)?;
         let mut builder = SessionStateBuilder::new_from_existing(state.clone());
-        if let Some(sink) = sink {
+        if let Some((sink, count)) = sink {
             builder = builder.with_query_planner(Arc::new(SinkPlanner {
                 of_rows: Arc::clone(state.query_planner()),
                 sink,
                 bucket: self.bucket.clone(),
+                count,
             }));
         }
         let builder = builder
@@ -258,10 +260,12 @@ mod tests {
             spill_dir: folder.path().to_owned(),
             threads: 1,
         };
+        let inspector = Inspector::new(Clock::System);
+        inspector.trust(&signer.public_key());
         Tasks {
             engine: Arc::new(Engine::new(&bucket, &resources).expect("an engine")),
             bucket,
-            inspector: Arc::new(Inspector::new(&signer.public_key(), Clock::System)),
+            inspector: Arc::new(inspector),
             channels: Channels::new(),
             project: Arc::default(),
         }

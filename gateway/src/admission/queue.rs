@@ -2,6 +2,7 @@
 //!
 //! Between projects the order is that of weighted fair queueing: a worker goes to the project that holds the fewest for its
 //! weight, and among those to the one that had the least time on workers for its weight (Demers, Keshav and Shenker, 1989).
+//! Time counts while somebody waits: who works in an empty house takes nothing from anybody.
 //! Within a project the shortest go first, and age: a query is due when it came plus the time it is expected to take, so one
 //! of ten seconds lets those pass that come within ten seconds, and no others.
 
@@ -33,8 +34,17 @@ pub(super) enum Arrival {
     Runs,
     /// It waits, under this number.
     Waits(u64),
-    /// Too many wait: whose they are.
-    Full(&'static str),
+    /// Too many wait.
+    Full(Full),
+}
+
+/// Whose queries are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Everybody's.
+    House,
+    /// The project's own.
+    Project,
 }
 
 /// The workers that are held and the queries that wait for one. Times are counted from any one moment.
@@ -43,6 +53,8 @@ pub(super) struct Queue {
     limits: Limits,
     free: usize,
     waiting: usize,
+    /// Since when somebody has been waiting without a break.
+    busy_since: Option<Duration>,
     next_number: u64,
     lanes: HashMap<ProjectId, Lane>,
     /// The time on workers, for its weight, of the project that was last served; one that comes starts with it, so nobody
@@ -67,6 +79,7 @@ impl Queue {
             free: limits.workers,
             limits,
             waiting: 0,
+            busy_since: None,
             next_number: 0,
             lanes: HashMap::new(),
             served: 0.0,
@@ -78,17 +91,24 @@ impl Queue {
         if self.take(project, expected) {
             return Arrival::Runs;
         }
-        if self.waiting >= self.limits.waiting {
-            return Arrival::Full("the queue is full");
-        }
-        if self.lane(project).waiting.len() >= self.limits.waiting_of_project {
-            return Arrival::Full("the project's queue is full");
+        if let Some(full) = self.full_for(project) {
+            return Arrival::Full(full);
         }
         let number = self.next_number;
         self.next_number += 1;
         self.waiting += 1;
+        self.busy_since.get_or_insert(now);
         self.lane(project).waiting.insert((now + expected, number), expected);
         Arrival::Waits(number)
+    }
+
+    /// Why one more query of this project could not wait, if it had to.
+    pub(super) fn full_for(&self, project: &ProjectId) -> Option<Full> {
+        let of_project = self.lanes.get(project).map_or(0, |lane| lane.waiting.len());
+        if self.waiting >= self.limits.waiting {
+            return Some(Full::House);
+        }
+        (of_project >= self.limits.waiting_of_project).then_some(Full::Project)
     }
 
     /// A worker for this project, if there is one that nobody waits for.
@@ -96,6 +116,7 @@ impl Queue {
         let has_room = self.has_room(project);
         if has_room {
             self.serve(project, expected);
+            self.even_out();
         }
         has_room
     }
@@ -110,12 +131,33 @@ impl Queue {
             && !self.lanes.values().any(|lane| may(lane) && !lane.waiting.is_empty())
     }
 
-    /// A worker is held no more, after so long where so long was expected.
-    pub(super) fn give_back(&mut self, project: &ProjectId, expected: Duration, held: Duration) {
+    /// A worker is held no more that was held since `from`, and expected to be for so long.
+    pub(super) fn give_back(&mut self, project: &ProjectId, expected: Duration, from: Duration, now: Duration) {
         self.free += 1;
+        let while_others_waited = self
+            .busy_since
+            .map_or(Duration::ZERO, |since| now.saturating_sub(since.max(from)));
+        let served = self.served;
         let lane = self.lane(project);
         lane.held -= 1;
-        lane.served += (held.as_secs_f64() - expected.as_secs_f64()) / lane.weight;
+        let more = (while_others_waited.as_secs_f64() - expected.as_secs_f64()) / lane.weight;
+        // Nobody saves up what was only expected.
+        lane.served = (lane.served + more).max(served);
+        self.even_out();
+    }
+
+    /// While nobody waits, nobody is before anybody.
+    fn even_out(&mut self) {
+        if self.waiting == 0 {
+            self.busy_since = None;
+            self.served = self
+                .lanes
+                .values()
+                .fold(self.served, |most, lane| most.max(lane.served));
+            for lane in self.lanes.values_mut() {
+                lane.served = self.served;
+            }
+        }
         let served = self.served;
         self.lanes
             .retain(|_, lane| lane.held > 0 || !lane.waiting.is_empty() || lane.served > served);
@@ -141,6 +183,7 @@ impl Queue {
         let ((_, number), expected) = self.lane(&project).waiting.pop_first()?;
         self.waiting -= 1;
         self.serve(&project, expected);
+        self.even_out();
         Some((number, project, expected))
     }
 
@@ -149,7 +192,16 @@ impl Queue {
         let lane = self.lane(project);
         let before = lane.waiting.len();
         lane.waiting.retain(|(_, waits), _| *waits != number);
-        self.waiting -= before - self.lane(project).waiting.len();
+        let left = before - lane.waiting.len();
+        self.waiting -= left;
+        self.even_out();
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn clear(&mut self) {
+        self.waiting = 0;
+        self.lanes.values_mut().for_each(|lane| lane.waiting.clear());
+        self.even_out();
     }
 
     fn serve(&mut self, project: &ProjectId, expected: Duration) {

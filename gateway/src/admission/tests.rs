@@ -45,7 +45,7 @@ fn a_project_with_a_long_queue_is_not_before_one_that_comes_later() {
     let small = wait(&mut queue, "light", seconds(1), seconds(1));
     assert_eq!(queue.next(), None, "every worker is held");
 
-    queue.give_back(&project("heavy"), seconds(10), seconds(10));
+    queue.give_back(&project("heavy"), seconds(10), NOW, seconds(10));
 
     assert_eq!(queue.next(), Some((small, project("light"), seconds(1))));
 }
@@ -60,7 +60,7 @@ fn the_shortest_of_a_project_go_first_and_none_waits_for_ever() {
     let mut order = Vec::new();
     for now in 1..9 {
         let short = wait(&mut queue, "shop", seconds(now), seconds(1));
-        queue.give_back(&shop, seconds(1), seconds(1));
+        queue.give_back(&shop, seconds(1), NOW, seconds(1));
         let (next, ..) = queue.next().expect("somebody waits");
         order.push(match next {
             next if next == long => "long",
@@ -92,7 +92,7 @@ fn a_project_of_three_times_the_weight_gets_three_times_the_workers() {
 
     let mut served = BTreeMap::new();
     for _ in 0..8 {
-        queue.give_back(&project("other"), seconds(1), seconds(1));
+        queue.give_back(&project("other"), seconds(1), NOW, seconds(1));
         let (_, next, _) = queue.next().expect("somebody waits");
         *served.entry(next).or_insert(0) += 1;
     }
@@ -112,7 +112,7 @@ fn one_worker_is_shared_by_time_and_not_by_queries() {
     let mut time = BTreeMap::new();
     let mut last = (project("other"), seconds(1));
     for _ in 0..44 {
-        queue.give_back(&last.0, seconds(1), last.1);
+        queue.give_back(&last.0, seconds(1), NOW, last.1);
         let (_, next, _) = queue.next().expect("somebody waits");
         let took = seconds(if next == project("long") { 10 } else { 1 });
         *time.entry(next.clone()).or_insert(NOW) += took;
@@ -166,7 +166,7 @@ fn who_was_away_has_saved_nothing_up() {
         wait(&mut queue, "busy", NOW, seconds(1));
     }
     for _ in 0..20 {
-        queue.give_back(&busy, seconds(1), seconds(1));
+        queue.give_back(&busy, seconds(1), NOW, seconds(1));
         assert!(queue.next().is_some());
     }
     for _ in 0..50 {
@@ -176,13 +176,76 @@ fn who_was_away_has_saved_nothing_up() {
     let mut order = Vec::new();
     let mut last = busy;
     for _ in 0..10 {
-        queue.give_back(&last, seconds(1), seconds(1));
+        queue.give_back(&last, seconds(1), NOW, seconds(1));
         last = queue.next().expect("somebody waits").1;
         order.push(last.to_string());
     }
 
     let of_new = order.iter().filter(|name| *name == "new").count();
     assert!((4..=6).contains(&of_new), "{order:?}");
+}
+
+/// Who is called when these wait, ten queries each, and each is held for a second.
+fn order_of(queue: &mut Queue, holds: &str, names: &[&str], from: Duration) -> Vec<String> {
+    for name in names {
+        for _ in 0..10 {
+            wait(queue, name, from, seconds(1));
+        }
+    }
+    let mut last = project(holds);
+    let mut order = Vec::new();
+    for second in 0..10 {
+        let began = from + seconds(second);
+        queue.give_back(&last, seconds(1), began, began + seconds(1));
+        last = queue.next().expect("somebody waits").1;
+        order.push(last.to_string());
+    }
+    order
+}
+
+fn count(order: &[String], name: &str) -> usize {
+    order.iter().filter(|next| *next == name).count()
+}
+
+#[test]
+fn who_worked_in_an_empty_house_owes_nobody_for_it() {
+    let mut queue = Queue::new(limits(1));
+    let long = project("long");
+    assert_eq!(queue.arrive(&long, NOW, seconds(1)), Arrival::Runs);
+    queue.give_back(&long, seconds(1), NOW, seconds(3600));
+    assert_eq!(queue.arrive(&project("new"), seconds(3600), seconds(1)), Arrival::Runs);
+
+    let order = order_of(&mut queue, "new", &["long", "new"], seconds(3600));
+
+    assert_eq!(count(&order, "long"), 5, "{order:?}");
+}
+
+#[test]
+fn only_the_time_counts_in_which_others_waited() {
+    let mut queue = Queue::new(limits(1));
+    let long = project("long");
+    assert_eq!(queue.arrive(&long, NOW, seconds(1)), Arrival::Runs);
+    wait(&mut queue, "new", seconds(3598), seconds(1));
+    queue.give_back(&long, seconds(1), NOW, seconds(3600));
+    assert!(queue.next().is_some());
+
+    let order = order_of(&mut queue, "new", &["long", "new"], seconds(3600));
+
+    assert!((4..=5).contains(&count(&order, "long")), "{order:?}");
+}
+
+#[test]
+fn who_was_expected_to_take_long_and_did_not_has_saved_nothing_up() {
+    let mut queue = Queue::new(limits(1));
+    let quick = project("quick");
+    assert_eq!(queue.arrive(&quick, NOW, seconds(3600)), Arrival::Runs);
+    wait(&mut queue, "other", NOW, seconds(1));
+    queue.give_back(&quick, seconds(3600), NOW, seconds(1));
+    assert!(queue.next().is_some());
+
+    let order = order_of(&mut queue, "other", &["quick", "other"], seconds(1));
+
+    assert!((4..=6).contains(&count(&order, "quick")), "{order:?}");
 }
 
 #[test]
@@ -194,10 +257,10 @@ fn who_leaves_the_queue_is_not_called() {
     let second = wait(&mut queue, "shop", NOW, seconds(1));
 
     queue.leave(&shop, first);
-    queue.give_back(&shop, seconds(1), seconds(1));
+    queue.give_back(&shop, seconds(1), NOW, seconds(1));
 
     assert_eq!(queue.next().map(|(number, ..)| number), Some(second));
-    queue.give_back(&shop, seconds(1), seconds(1));
+    queue.give_back(&shop, seconds(1), NOW, seconds(1));
     assert_eq!(queue.next(), None);
     assert!(queue.has_room(&shop));
 }
@@ -248,4 +311,34 @@ async fn nobody_waits_when_the_house_closes() {
     drop(held);
     assert!(matches!(admission.enter(&shop, seconds(1)).await, Err(Error::Closing)));
     assert!(admission.enter_now(&shop, seconds(1)).is_none());
+}
+
+#[tokio::test]
+async fn a_house_may_close_on_a_long_queue() {
+    const WAITING: usize = 50_000;
+    let admission = Admission::new(
+        Limits {
+            waiting: WAITING,
+            waiting_of_project: WAITING,
+            ..limits(1)
+        },
+        seconds(600),
+    );
+    let shop = project("shop");
+    let held = admission.enter(&shop, seconds(1)).await.expect("a free place");
+    let mut waiting: Vec<_> = (0..WAITING)
+        .map(|_| Box::pin(admission.enter(&shop, seconds(1))))
+        .collect();
+    for one in &mut waiting {
+        assert!(futures::poll!(one.as_mut()).is_pending());
+    }
+    assert!(matches!(admission.refuse_if_full(&shop), Err(Error::Busy(_))));
+
+    admission.close();
+    drop(held);
+
+    assert!(matches!(admission.refuse_if_full(&shop), Err(Error::Closing)));
+    for one in waiting {
+        assert!(matches!(one.await, Err(Error::Closing)));
+    }
 }

@@ -1,4 +1,4 @@
-//! `wasmhouse serve`: the gateway, with its workers as child processes.
+//! `wasmhouse serve`: the gateway, with its workers as child processes or those that are registered in its catalog.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -64,14 +64,16 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     };
     let patience = Duration::from_secs(config.upkeep.shutdown_s);
     let (told, asked_at) = tokio::sync::oneshot::channel();
+    let admission = app.admission.clone();
     let asked = async move {
         asked_to_stop(args.exit_with_parent).await;
+        // Those who wait for a worker hear it now; who has one may end.
+        admission.close();
         let _ = told.send(Instant::now());
     };
     http::serve(listener, door, asked, patience).await;
 
     info!("stopping, {} queries still run", app.queries.running());
-    app.admission.close();
     app.pool.close();
     // One patience for callers and queries: whoever stops us kills us when it is over.
     let waited = asked_at.await.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());
@@ -154,7 +156,7 @@ pub(super) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Completes when a signal or the parent says so.
-async fn asked_to_stop(with_parent: bool) {
+pub(super) async fn asked_to_stop(with_parent: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let signalled = async {
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {

@@ -61,6 +61,11 @@ impl ApiError {
         Self { status, ..self }
     }
 
+    /// The same answer to who asks how a query ended: asking again changes nothing.
+    pub(super) fn for_good(self) -> Self {
+        Self { again: false, ..self }
+    }
+
     fn new(status: StatusCode, error: QueryError, query_id: Option<String>) -> Self {
         let QueryError {
             code,

@@ -12,6 +12,7 @@ use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, ExportedFile, Frame, Planned, Task};
 use wasmhouse_compute::{Code, Error as ComputeError, SqlError};
 use wasmhouse_storage::bucket::Bucket;
+use wasmhouse_storage::ids::ProjectId;
 use wasmhouse_storage::queries::{QueryState, Usage};
 use wasmhouse_storage::results::{ResultManifest, ResultWriter};
 use wasmhouse_storage::tables::WrittenFile;
@@ -20,7 +21,6 @@ use super::crew::Crew;
 use super::flight::{Commit, Flight, Landed};
 use super::target::Target;
 use super::{House, Now, Work, slice};
-use crate::admission::Place;
 use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
@@ -41,6 +41,8 @@ pub(super) async fn work_on(
     target: Option<Target>,
 ) -> Result<Landed> {
     let mut task = flight.task(house, slice, action);
+    // One that was let in stays in, however many workers it loses.
+    let _place = house.admission.enter(&task.project, flight.expected(house)).await?;
     loop {
         match attempt(house, flight, &task, target.as_ref()).await {
             Err(Attempt::Lost(why)) if task.attempt + 1 < ATTEMPTS => {
@@ -76,7 +78,7 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
             ..Now::default()
         }
     });
-    let (lease, _place) = seat(house, task, flight.expected(house)).await?;
+    let lease = lease(house, &task.project).await?;
     let began = Instant::now();
     if flight.record.state == QueryState::Pending {
         flight.put_on_record(house).await?;
@@ -89,19 +91,19 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
         Ok(talk) => converse(house, flight, talk, &lease, &mut crew, task, target).await,
         Err(error) => Err(error),
     };
-    let talked = crew.dismiss(talked).await;
+    let talked = crew.dismiss(&task.query, talked).await;
     if let Ok(landed) = &talked {
-        flight.learn(house, began.elapsed(), landed.usage.cpu_ms);
+        flight.learn(house, began.elapsed(), &landed.usage);
     }
     hang_up(lease, talked).await
 }
 
-/// A worker, when it is this query's turn, and the right to hold it.
-async fn seat(house: &House, task: &Task, expected: Duration) -> Result<(Lease, Place), Attempt> {
-    let place = house.admission.enter(&task.project, expected).await?;
-    match house.pool.lease(&task.project).await {
+/// A worker for a query whose turn it is.
+async fn lease(house: &House, project: &ProjectId) -> Result<Lease, Attempt> {
+    let patience = Duration::from_millis(house.config.queue_timeout_ms);
+    match house.pool.lease(project, patience).await {
         Err(ComputeError::WorkerLost(why)) => Err(Attempt::Lost(why)),
-        lease => Ok((lease?, place)),
+        lease => Ok(lease?),
     }
 }
 
@@ -379,6 +381,7 @@ fn defect(error: impl std::error::Error + Send + Sync + 'static) -> Talk {
 /// Asks a worker for the plan and lets it go; another worker, if that one is lost.
 pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> {
     task.unasked_bytes = None;
+    let _place = house.admission.enter(&task.project, PLAN_ONLY).await?;
     loop {
         let lost = match attempt_plan(house, &task).await {
             Ok(planned) => return Ok(planned),
@@ -393,7 +396,7 @@ pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> 
 }
 
 async fn attempt_plan(house: &House, task: &Task) -> Result<Planned, Attempt> {
-    let (lease, _place) = seat(house, task, PLAN_ONLY).await?;
+    let lease = lease(house, &task.project).await?;
     let planned = match ask(house, &lease, task).await {
         Ok(mut talk) => match hear_plan(house, &mut talk).await {
             Ok(planned) => decline(talk).await.map(|()| planned),

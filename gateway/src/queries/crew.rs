@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tracing::warn;
 use wasmhouse_compute::cluster::Lease;
-use wasmhouse_compute::task::{Action, Go, Task};
+use wasmhouse_compute::task::{Go, Task};
 use wasmhouse_compute::{Error as ComputeError, causes};
+use wasmhouse_storage::ids::QueryId;
 
 use super::House;
 use super::attempt::Talk;
@@ -15,24 +16,22 @@ use crate::admission::Place;
 /// How long a worker may take to say what it used.
 const METER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The workers of an attempt besides its head. Those that are not dismissed are killed.
+/// The workers of an attempt besides its head, each in the place it holds. Those that are not dismissed are killed.
 #[derive(Default)]
-pub(super) struct Crew(Vec<(Lease, Place)>);
+pub(super) struct Crew(Vec<(Place, Lease)>);
 
 impl Crew {
     /// As many as the query deserves and are free. Nobody waits for them, so no query holds a worker idle while it hopes for
-    /// another. An upload is read by the head alone.
+    /// another.
     pub(super) async fn lease(house: &House, flight: &Flight, task: &Task, bytes: u64) -> Self {
-        let wanted = match task.action {
-            Action::Load { .. } => 0,
-            Action::Return | Action::Write { .. } | Action::Export { .. } => flight.workers(house, bytes) - 1,
-        };
+        let wanted = flight.workers(house, Some(bytes)) - 1;
         let expected = flight.expected(house);
         let places: Vec<Place> = (0..wanted)
             .map_while(|_| house.admission.enter_now(&task.project, expected))
             .collect();
         match house.pool.lease_more(&task.project, places.len()).await {
-            Ok(leases) => Self(leases.into_iter().zip(places).collect()),
+            // There may be fewer than places, which others can have then.
+            Ok(leases) => Self(places.into_iter().zip(leases).collect()),
             // They could not be started; the head can do it alone.
             Err(error) => {
                 warn!(query.id = %task.query, "a query goes on with one worker: {}", causes(&error));
@@ -50,36 +49,37 @@ impl Crew {
         Ok(Go {
             workers: [head]
                 .into_iter()
-                .chain(self.0.iter().map(|(lease, _)| lease))
+                .chain(self.0.iter().map(|(_, lease)| lease))
                 .map(|lease| lease.url().clone())
                 .collect(),
             ticket: house.pool.ticket(&task.project, &task.query, task.attempt, time)?,
+            tickets: house.pool.public_key(),
         })
     }
 
     /// After an answer they say what they used, and are free; after anything else nothing is known of their state, but
     /// perhaps of their end.
-    pub(super) async fn dismiss(self, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
+    pub(super) async fn dismiss(self, query: &QueryId, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
         match talked {
             Ok(mut landed) => {
-                let read = |(lease, place): (Lease, Place)| async {
+                let read = |(place, lease): (Place, Lease)| async {
                     let used = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await;
-                    (lease, place, used)
+                    (place, lease, used)
                 };
-                for (lease, _place, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
+                for (_place, lease, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
                     let Ok(Ok(used)) = used else {
                         // The rows are there. A worker that cannot say what they cost it is not used again.
-                        warn!("a worker did not say what it used for a query");
+                        warn!(query.id = %query, worker = %lease.url(), "a worker did not say what it used");
                         continue;
                     };
-                    landed.usage.cpu_ms += used.cpu_ms;
+                    landed.usage.cpu_ms = landed.usage.cpu_ms.saturating_add(used.cpu_ms);
                     landed.usage.peak_memory_bytes = landed.usage.peak_memory_bytes.max(used.peak_memory_bytes);
                     lease.give_back();
                 }
                 Ok(landed)
             }
             Err(Talk::PeerLost(how)) => {
-                let ends = futures::future::join_all(self.0.into_iter().map(|(lease, place)| async {
+                let ends = futures::future::join_all(self.0.into_iter().map(|(place, lease)| async {
                     let end = lease.bury().await;
                     drop(place);
                     end
@@ -89,7 +89,15 @@ impl Crew {
                 let answer = ends.into_iter().find(|end| !matches!(end, ComputeError::WorkerLost(_)));
                 Err(answer.map_or(Talk::PeerLost(how), |error| Talk::Unwanted(error.into())))
             }
-            Err(other) => Err(other),
+            Err(other) => {
+                // Whatever is tried next, nothing of this attempt is written any more.
+                futures::future::join_all(self.0.into_iter().map(|(place, lease)| async {
+                    lease.kill().await;
+                    drop(place);
+                }))
+                .await;
+                Err(other)
+            }
         }
     }
 }

@@ -12,10 +12,7 @@ use std::time::Duration;
 use arrow::datatypes::Schema;
 use futures::FutureExt;
 use metrics::gauge;
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
 use tokio::sync::OnceCell;
-use tracing::debug;
 use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, Task};
 use wasmhouse_compute::{Code, SqlError};
@@ -32,7 +29,7 @@ use super::define::{Defined, define};
 use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
-use super::{House, Options, Queries, Work, slice};
+use super::{House, Options, Queries, Work, leftovers, slice};
 use crate::error::{Error, Result};
 
 /// How long a query that may be recorded with its end runs without a record.
@@ -97,21 +94,12 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     let landed = AssertUnwindSafe(run_on_record(house, &flight)).catch_unwind().await;
     let landed = landed.unwrap_or_else(|_| Err(Error::Internal("a panic while the query ran".into())));
     let record = settle(house, &flight, landed).await;
-    if let Work::Load(load) = &flight.work {
-        unstage(house, &load.staged).await;
-    }
+    leftovers::remove(house, &flight, &record).await;
 
     report(&record);
     gauge!("wasmhouse_queries_running").decrement(1.0);
     flight.live.end(record);
     house.live.leave(&flight.record.id);
-}
-
-/// Nobody reads an upload again. What cannot be removed now, upkeep removes.
-async fn unstage(house: &House, staged: &str) {
-    if let Err(error) = house.bucket.store().delete(&Path::from(staged)).await {
-        debug!("an upload was not removed: {error}");
-    }
 }
 
 /// Runs a query that is recorded before anybody but its caller can want to know of it.
@@ -142,7 +130,15 @@ async fn within_limits(house: &House, flight: &Flight) -> Result<Landed> {
         () = flight.live.left.cancelled() => Err(SqlError::new(Code::Cancelled, "the caller left before the query ended").into()),
         landed = run(house, flight) => landed,
         () = tokio::time::sleep(time) => {
-            let message = format!("the query did not end in the {} ms it had; give it more with `timeout_ms`", time.as_millis());
+            let waited = flight.live.now().phase == "queued";
+            let message = match waited {
+                true => "no worker became free for the query",
+                false => "the query did not end",
+            };
+            if !waited {
+                flight.learn_at_least(house, time);
+            }
+            let message = format!("{message} in the {} ms it had; give it more with `timeout_ms`", time.as_millis());
             Err(SqlError::new(Code::Timeout, message).into())
         }
     }
@@ -261,6 +257,7 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
                 // It was decided above, and the planner does not know it.
                 task.sql.clone_from(query);
             }
+            flight.live.tell(|now| now.phase = "planning");
             let planned = plan_only(house, task).await?;
             must_differ(&planned.schema)?;
             let view = View {
@@ -395,7 +392,7 @@ impl Flight {
             action,
         );
         // It needs others, however little it reads.
-        if self.workers(house, 0) > 1 {
+        if self.workers(house, None) > 1 {
             task.unasked_bytes = None;
         }
         task

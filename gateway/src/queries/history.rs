@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::queries::Usage;
 
 use super::flight::Flight;
 use super::{House, Work};
@@ -21,6 +22,8 @@ struct Took {
     held: Duration,
     /// Processor time on all of them.
     cpu: Duration,
+    /// What it processed.
+    bytes: u64,
 }
 
 /// What past queries took, in this process.
@@ -36,9 +39,18 @@ impl History {
         self.seen(project, likeness).map_or(UNKNOWN, |took| took.held)
     }
 
-    /// The processor time that a query like this one needs, if one was seen.
-    fn cpu_of(&self, project: &ProjectId, likeness: u64) -> Option<Duration> {
-        self.seen(project, likeness).map(|took| took.cpu)
+    /// The processor time that a query like this one needs, if one was seen: for so many bytes, if they are known, or for as
+    /// many as usual.
+    fn cpu_of(&self, project: &ProjectId, likeness: u64, bytes: Option<u64>) -> Option<Duration> {
+        let took = self.seen(project, likeness)?;
+        Some(match bytes {
+            // The same statement with other values may read a day or ten years.
+            Some(bytes) if took.bytes > 0 => {
+                let seconds = took.cpu.as_secs_f64() * (bytes as f64 / took.bytes as f64);
+                Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+            }
+            _ => took.cpu,
+        })
     }
 
     /// A query took so much. The last ones count more than those before.
@@ -47,8 +59,21 @@ impl History {
         let expected = self.seen(project, likeness).map_or(took, |before| Took {
             held: mean(before.held, took.held),
             cpu: mean(before.cpu, took.cpu),
+            bytes: before.bytes / 4 * 3 + took.bytes / 4,
         });
         self.0.insert((project.clone(), likeness), expected);
+    }
+
+    /// A query did not end in so long.
+    fn learn_at_least(&self, project: &ProjectId, likeness: u64, held: Duration) {
+        let nothing = Took {
+            held,
+            cpu: Duration::ZERO,
+            bytes: 0,
+        };
+        let before = self.seen(project, likeness).unwrap_or(nothing);
+        let held = before.held.max(held);
+        self.0.insert((project.clone(), likeness), Took { held, ..before });
     }
 
     fn seen(&self, project: &ProjectId, likeness: u64) -> Option<Took> {
@@ -71,19 +96,31 @@ impl Flight {
         house.history.expect(&self.record.project, self.likeness())
     }
 
-    /// The workers that it deserves, for what it processes or, if that is known, for what those needed that were like it.
-    pub(super) fn workers(&self, house: &House, bytes: u64) -> usize {
-        let needed = house.history.cpu_of(&self.record.project, self.likeness());
-        house.config.workers_for(bytes, needed)
+    /// The workers that it deserves, for what it processes, as far as that is known, or for what those needed that were like
+    /// it. An upload is read by one.
+    pub(super) fn workers(&self, house: &House, bytes: Option<u64>) -> usize {
+        if matches!(self.work, Work::Load(_)) {
+            return 1;
+        }
+        let needed = house.history.cpu_of(&self.record.project, self.likeness(), bytes);
+        house.config.workers_for(bytes.unwrap_or(0), needed)
     }
 
-    /// It has held a worker for so long, and needed so much of all of them.
-    pub(super) fn learn(&self, house: &House, held: Duration, cpu_ms: u64) {
+    /// It has held a worker for so long, and used so much of all of them.
+    pub(super) fn learn(&self, house: &House, held: Duration, usage: &Usage) {
         let took = Took {
             held,
-            cpu: Duration::from_millis(cpu_ms),
+            cpu: Duration::from_millis(usage.cpu_ms),
+            bytes: usage.bytes_processed,
         };
         house.history.learn(&self.record.project, self.likeness(), took);
+    }
+
+    /// It did not end in so long.
+    pub(super) fn learn_at_least(&self, house: &House, held: Duration) {
+        house
+            .history
+            .learn_at_least(&self.record.project, self.likeness(), held);
     }
 }
 
@@ -98,21 +135,41 @@ mod tests {
         let took = |seconds| Took {
             held: Duration::from_secs(seconds),
             cpu: Duration::from_secs(2 * seconds),
+            bytes: 400,
         };
         assert_eq!(history.expect(&shop, 1), UNKNOWN);
-        assert_eq!(history.cpu_of(&shop, 1), None);
+        assert_eq!(history.cpu_of(&shop, 1, None), None);
 
         history.learn(&shop, 1, took(8));
         assert_eq!(history.expect(&shop, 1), Duration::from_secs(8));
         history.learn(&shop, 1, took(4));
 
         assert_eq!(history.expect(&shop, 1), Duration::from_secs(7));
-        assert_eq!(history.cpu_of(&shop, 1), Some(Duration::from_secs(14)));
+        assert_eq!(history.cpu_of(&shop, 1, None), Some(Duration::from_secs(14)));
+        assert_eq!(
+            history.cpu_of(&shop, 1, Some(4_000)),
+            Some(Duration::from_secs(140)),
+            "ten times the bytes need ten times the processor"
+        );
+        assert_eq!(history.cpu_of(&shop, 1, Some(0)), Some(Duration::ZERO));
         assert_eq!(history.expect(&shop, 2), UNKNOWN);
         assert_eq!(
             history.expect(&other, 1),
             UNKNOWN,
             "one project learns nothing of another"
         );
+    }
+
+    #[test]
+    fn a_query_that_did_not_end_is_expected_to_take_at_least_that_long() {
+        let history = History::new();
+        let shop = "shop".parse().expect("a name");
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+
+        history.learn_at_least(&shop, 1, minute);
+        assert_eq!(history.expect(&shop, 1), minute);
+        history.learn_at_least(&shop, 1, hour);
+        history.learn_at_least(&shop, 1, minute);
+        assert_eq!(history.expect(&shop, 1), hour);
     }
 }

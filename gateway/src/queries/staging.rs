@@ -35,6 +35,8 @@ impl Queries {
         limit: u64,
     ) -> Result<Staged> {
         let house = &self.0;
+        // Who could not wait anyway hears it before it sends a large file.
+        house.admission.refuse_if_full(project)?;
         let path = Bucket::staging_path(project, &QueryId::new(house.clock.now()));
         let mut out = BufWriter::new(house.bucket.store(), path.clone());
         let (bytes, digest) = match write(&mut out, upload, limit).await {

@@ -32,6 +32,7 @@ pub(crate) mod ledger;
 pub(crate) mod names;
 pub(crate) mod queries;
 pub(crate) mod relations;
+pub(crate) mod workers;
 
 /// A connection of either database.
 pub(crate) type Connection = AnyConnection;
@@ -60,6 +61,7 @@ const SHARED: &str = include_str!("../../migrations/1_names_queries_ledger.sql")
 const APPEND_ONLY_ON_SQLITE: &str = include_str!("../../migrations/2_append_only_ledger.sqlite.sql");
 const APPEND_ONLY_ON_POSTGRES: &str = include_str!("../../migrations/2_append_only_ledger.postgres.sql");
 const DIALECT_OF_VIEWS: &str = include_str!("../../migrations/3_dialect_of_views.sql");
+const WORKERS: &str = include_str!("../../migrations/4_workers.sql");
 
 /// An open database, and the clock that dates what is written to it.
 #[derive(Clone, Debug)]
@@ -252,6 +254,7 @@ fn migrator(append_only: &'static str) -> Migrator {
         migration(1, "names, queries, ledger", SHARED),
         migration(2, "append-only ledger", append_only),
         migration(3, "dialect of views", DIALECT_OF_VIEWS),
+        migration(4, "workers", WORKERS),
     ]);
     // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
     migrator.set_ignore_missing(true);

@@ -63,6 +63,10 @@ fn an_id_has_one_spelling() {
     assert_eq!(id.to_string().parse::<QueryId>(), Ok(id.clone()));
     assert!(id.to_string().to_uppercase().parse::<QueryId>().is_err());
     assert!(id.to_string().parse::<TableUid>().is_err(), "a query id is no table id");
+    assert!(
+        id.to_string().parse::<WorkerId>().is_err(),
+        "a query id is no worker id"
+    );
     assert!("q_0189".parse::<QueryId>().is_err());
 }
 

@@ -114,9 +114,12 @@ pub(super) async fn body_of(queries: &Queries, record: &QueryRecord, now: Option
         .ended_at
         .filter(|_| results.is_some())
         .map(|ended| ended.plus(queries.results_kept()).to_rfc3339());
-    // The record was read before the query left the queue.
-    let state = match &now {
-        Some(now) if record.state == QueryState::Pending && now.phase != "queued" => QueryState::Running,
+    // The record may be from before the query left the queue, or from before it was known that it would have to wait.
+    let state = match (&now, record.state) {
+        (Some(now), QueryState::Pending | QueryState::Running) => match now.phase {
+            "queued" => QueryState::Pending,
+            _ => QueryState::Running,
+        },
         _ => record.state,
     };
     Ok(QueryBody {

@@ -65,7 +65,9 @@ pub(in super::super) async fn get_results(
         wanted => wanted.unwrap_or(PAGE_ROWS).min(PAGE_ROWS_MAX),
     };
     let accepted = queries.get(&caller, &query_id(&id)?).await?;
-    let (reader, manifest) = queries.results(&accepted.record)?;
+    let (reader, manifest) = queries
+        .results(&accepted.record)
+        .map_err(|error| ApiError::from(error).for_good())?;
     let mut batches = reader.page(start_row, max_rows);
     // Rows that are gone are an error of the request, as long as nothing was said.
     let first = batches.try_next().await.map_err(Error::from)?;

@@ -1,0 +1,251 @@
+//! Workers that offer themselves in the catalog, wherever they run. Several gateways share them.
+//!
+//! # Invariants
+//! - Who has which worker is the catalog's to say ([`Workers`]); what is kept here is which leases this gateway renews.
+//! - A worker whose query did not end by itself is told to end, and its host starts a new one: nothing is known of its state.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use url::Url;
+use wasmhouse_storage::Error as StorageError;
+use wasmhouse_storage::clock::Clock;
+use wasmhouse_storage::ids::{ProjectId, WorkerId};
+use wasmhouse_storage::workers::{Ending, Leased, Wanted, Workers};
+
+use super::contact::Contact;
+use super::process::End;
+use crate::{Error, Result, causes};
+
+/// How often one who waits asks whether another gateway, or a host, has made a worker free.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Longer than anybody waits, and a time that can be added to any instant.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long a host may take to say how its worker ended.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How this gateway is known, and to which workers.
+pub struct RegisteredConfig {
+    /// Where workers register.
+    pub workers: Workers,
+    /// This gateway's name among its neighbours.
+    pub owner: String,
+    /// Its build. It leases workers of no other.
+    pub build: String,
+    /// How long a lease lasts that is not renewed.
+    pub lease: Duration,
+}
+
+/// The workers of all gateways, as one of them sees them.
+pub(super) struct Registered {
+    config: RegisteredConfig,
+    clock: Clock,
+    held: Mutex<HashSet<WorkerId>>,
+    /// Who may look for a worker: those who wait have it in the order in which they came.
+    turn: tokio::sync::Mutex<()>,
+    /// A worker of this gateway's became free.
+    freed: Notify,
+}
+
+impl Registered {
+    pub(super) fn new(config: RegisteredConfig, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            clock,
+            held: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            freed: Notify::new(),
+        })
+    }
+
+    /// A worker for `project`, as soon as there is one.
+    pub(super) async fn lease(self: &Arc<Self>, project: &ProjectId, patience: Duration) -> Result<RegisteredLease> {
+        let patient_until = Instant::now() + patience.min(LONGEST_PATIENCE);
+        let turn = tokio::time::timeout_at(patient_until, self.turn.lock());
+        let _turn = turn.await.map_err(|_| Error::NoWorker)?;
+        loop {
+            let freed = self.freed.notified();
+            if let Some(lease) = self.take(project, 1).await?.pop() {
+                return Ok(lease);
+            }
+            if Instant::now() >= patient_until {
+                return Err(Error::NoWorker);
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, freed).await;
+        }
+    }
+
+    /// Further workers, as many of the wanted ones as are free now.
+    pub(super) async fn lease_more(
+        self: &Arc<Self>,
+        project: &ProjectId,
+        wanted: usize,
+    ) -> Result<Vec<RegisteredLease>> {
+        let mut count = wanted;
+        while count > 0 {
+            let leases = self.take(project, count).await?;
+            if !leases.is_empty() {
+                return Ok(leases);
+            }
+            count /= 2;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Says that this gateway lives and has its workers.
+    pub(super) async fn renew(&self) -> Result<()> {
+        let held: Vec<WorkerId> = self.held().iter().cloned().collect();
+        let until = self.clock.now().plus(self.config.lease);
+        self.config
+            .workers
+            .renew_leases(&self.config.owner, &held, until)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets workers that are long gone.
+    pub(super) async fn forget(&self) -> Result<()> {
+        self.config.workers.forget().await?;
+        Ok(())
+    }
+
+    /// So many workers that answer, or none.
+    async fn take(self: &Arc<Self>, project: &ProjectId, count: usize) -> Result<Vec<RegisteredLease>> {
+        let wanted = Wanted {
+            owner: &self.config.owner,
+            project,
+            build: &self.config.build,
+            count,
+            until: self.clock.now().plus(self.config.lease),
+        };
+        let leased = match self.config.workers.lease(&wanted).await {
+            Ok(leased) => leased,
+            // Another gateway was quicker.
+            Err(StorageError::Conflict(_)) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        // From here on each is given back, whatever happens.
+        let held: Vec<Held> = leased.iter().map(|leased| Held::new(self, &leased.id)).collect();
+        let contacts = futures::future::join_all(leased.into_iter().map(contact)).await;
+        let mut leases = Vec::with_capacity(count);
+        for (held, contact) in held.into_iter().zip(contacts) {
+            match contact {
+                Ok(contact) => leases.push(RegisteredLease { held, contact }),
+                Err(error) => warn!(worker = %held.id, "a worker does not answer: {}", causes(&error)),
+            }
+        }
+        match leases.len() == count {
+            true => Ok(leases),
+            false => {
+                // Those that do answer have done nothing yet.
+                leases.into_iter().for_each(RegisteredLease::give_back);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn contact(leased: Leased) -> Result<Contact> {
+    let url = Url::parse(&leased.url).map_err(|error| Error::Internal(error.into()))?;
+    Contact::make(url, leased.token).await
+}
+
+/// The right to a worker. Dropped, it is given up, and the worker told to end.
+struct Held {
+    id: WorkerId,
+    registered: Arc<Registered>,
+    /// Whether it was given up.
+    is_over: bool,
+}
+
+impl Held {
+    fn new(registered: &Arc<Registered>, id: &WorkerId) -> Self {
+        registered.held().insert(id.clone());
+        Self {
+            id: id.clone(),
+            registered: Arc::clone(registered),
+            is_over: false,
+        }
+    }
+
+    /// Gives the lease up, at once or when the catalog answers. If it never does, the lease is not renewed, and lapses.
+    fn release(&mut self, is_good: bool) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        self.registered.held().remove(&self.id);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (registered, id) = (Arc::clone(&self.registered), self.id.clone());
+        runtime.spawn(async move {
+            let (workers, owner) = (&registered.config.workers, &registered.config.owner);
+            let released = match is_good {
+                true => workers.give_back(&id, owner).await,
+                false => workers.spend(&id, owner).await,
+            };
+            match released {
+                Ok(()) => registered.freed.notify_one(),
+                Err(error) => debug!(worker = %id, "a lease was not given up, and lapses: {}", causes(&error)),
+            }
+        });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release(false);
+    }
+}
+
+/// A registered worker for one query. It is free for the next one by [`RegisteredLease::give_back`]; dropped, it ends.
+pub(super) struct RegisteredLease {
+    held: Held,
+    contact: Contact,
+}
+
+impl RegisteredLease {
+    pub(super) fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    pub(super) fn give_back(mut self) {
+        self.held.release(true);
+    }
+
+    pub(super) async fn bury(mut self) -> Error {
+        self.held.release(false);
+        let workers = &self.held.registered.config.workers;
+        let ending = async {
+            loop {
+                match workers.ending(&self.held.id).await {
+                    Ok(Some(how)) => return how,
+                    Ok(None) => tokio::time::sleep(LOOK_EVERY).await,
+                    Err(_) => return Ending::Lost,
+                }
+            }
+        };
+        match tokio::time::timeout(ENDING_TIMEOUT, ending).await {
+            Ok(Ending::OutOfMemory) => End::OutOfMemory.into(),
+            Ok(Ending::Stopped) => Error::WorkerLost("its host ended it".to_owned()),
+            Ok(Ending::Lost) => Error::WorkerLost("it ended".to_owned()),
+            Err(_) => Error::WorkerLost("its host does not say how it ended".to_owned()),
+        }
+    }
+
+    pub(super) async fn kill(mut self) {
+        self.contact.end().await;
+        // If it did not hear that, its host does.
+        self.held.release(false);
+    }
+}
