@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing::warn;
+use wasmhouse_compute::causes;
 use wasmhouse_compute::cluster::{Pool, ProcessConfig, RegisteredConfig, build_of};
 use wasmhouse_compute::worker::WorkerLog;
 use wasmhouse_storage::bucket::{Bucket, BucketConfig};
@@ -106,7 +108,10 @@ impl App {
 
     /// Closes what was opened.
     pub(crate) async fn close(&self) {
-        self.pool.end_idle();
+        if let Err(error) = self.pool.end().await {
+            // Their hosts notice that this gateway is gone.
+            warn!("workers were not given up: {}", causes(&error));
+        }
         self.catalog.close().await;
     }
 }

@@ -46,6 +46,10 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the one place where the parts that upkeep looks after are handed over"
+    )]
     pub(crate) fn new(
         config: &Config,
         catalog: Catalog,

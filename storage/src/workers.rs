@@ -84,7 +84,7 @@ pub struct Standing {
     pub project: Option<ProjectId>,
     /// Whether a gateway has it.
     pub is_leased: bool,
-    /// How long that gateway's word lasts.
+    /// How long that gateway's word lasts, by its clock. It is another as often as the gateway is heard of.
     pub leased_until: Option<Timestamp>,
     /// Since when it has nothing to do, unless it is leased.
     pub free_since: Timestamp,
@@ -167,8 +167,7 @@ impl Workers {
         }
         drop(tx);
 
-        let mut tx = self.db.begin().await?;
-        let coming = db::workers::coming(&mut tx, wanted, now).await?;
+        let coming = db::workers::coming(&mut *self.db.reader().await?, wanted, now).await?;
         let missing = wanted
             .count
             .saturating_sub(usize::try_from(coming).unwrap_or(usize::MAX));
@@ -177,10 +176,15 @@ impl Workers {
                 count: missing,
                 ..*wanted
             };
-            db::workers::spend_idle(&mut tx, &missing, now).await?;
-            tx.commit().await?;
+            db::workers::spend_idle(&mut *self.db.writer().await?, &missing, now).await?;
         }
         Ok(Vec::new())
+    }
+
+    /// As many of the wanted workers as are free. Nobody makes room.
+    pub async fn lease_free(&self, wanted: &Wanted<'_>) -> Result<Vec<Leased>> {
+        let now = self.db.now();
+        db::workers::lease(&mut *self.db.writer().await?, wanted, now).await
     }
 
     /// The gateway lives and still has these workers. Says how many of them are left.
@@ -204,6 +208,12 @@ impl Workers {
         self.release(id, owner, false).await
     }
 
+    /// The gateway stops: nobody knows what becomes of the workers that it has not given back. Says how many.
+    pub async fn spend_all(&self, owner: &str) -> Result<u64> {
+        let now = self.db.now();
+        db::workers::spend_all(&mut *self.db.writer().await?, owner, now).await
+    }
+
     async fn release(&self, id: &WorkerId, owner: &str, is_good: bool) -> Result<()> {
         let now = self.db.now();
         db::workers::release(&mut *self.db.writer().await?, id, owner, is_good, now).await
@@ -213,13 +223,6 @@ impl Workers {
     pub async fn forget(&self) -> Result<u64> {
         let silent_since = self.db.now().minus(REMEMBERED_FOR);
         db::workers::forget(&mut *self.db.writer().await?, silent_since).await
-    }
-}
-
-impl Standing {
-    /// Whether a gateway has it that was not heard of in time.
-    pub fn is_abandoned(&self, now: Timestamp) -> bool {
-        self.is_leased && self.leased_until.is_none_or(|until| until < now)
     }
 }
 

@@ -10,6 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion_distributed::grpc::{self, BoxCloneSyncChannel};
 use datafusion_distributed::{ChannelResolver, WorkerChannel};
 use moka::sync::Cache;
+use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
@@ -27,20 +28,37 @@ const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// Connections to other workers. A clone has the same ones.
 #[derive(Clone)]
-pub(crate) struct Channels(Cache<Url, Channel>);
+pub(crate) struct Channels {
+    open: Cache<Url, Channel>,
+    keeper: Keeper,
+}
+
+/// Where connections are kept alive, whoever uses them: not on threads that run plans.
+#[derive(Clone)]
+struct Keeper(Handle);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Keeper {
+    fn execute(&self, connection: F) {
+        self.0.spawn(connection);
+    }
+}
 
 impl Channels {
-    pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(1_000).time_to_idle(KEPT_FOR).build())
+    /// Connections that these threads keep alive.
+    pub(crate) fn new(threads: Handle) -> Self {
+        Self {
+            open: Cache::builder().max_capacity(1_000).time_to_idle(KEPT_FOR).build(),
+            keeper: Keeper(threads),
+        }
     }
 
     /// A connection to `url`, which is made when it is first used.
     fn channel(&self, url: &Url) -> Result<Channel, tonic::transport::Error> {
-        if let Some(channel) = self.0.get(url) {
+        if let Some(channel) = self.open.get(url) {
             return Ok(channel);
         }
-        let channel = endpoint(url)?.connect_lazy();
-        self.0.insert(url.clone(), channel.clone());
+        let channel = endpoint(url)?.executor(self.keeper.clone()).connect_lazy();
+        self.open.insert(url.clone(), channel.clone());
         Ok(channel)
     }
 }

@@ -12,7 +12,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wasmhouse_storage::clock::{Clock, Timestamp};
@@ -27,6 +27,12 @@ use crate::{Error, Result, causes};
 /// How often the worker's place in the catalog is looked at. A worker that is to end ends within this.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// How long the catalog may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process that ends by itself within this is not started again at once.
+const SHORT_LIFE: Duration = Duration::from_secs(5);
+
 /// How long to wait before a process that did not start, or a catalog that did not answer, is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -40,6 +46,8 @@ pub struct HostConfig {
     pub advertised: String,
     /// How long a worker may be idle before it forgets its project.
     pub idle: Duration,
+    /// How long a gateway may be silent before its worker ends.
+    pub lease: Duration,
 }
 
 /// Offers one worker.
@@ -66,18 +74,23 @@ impl Host {
         let mut next = Ok(self.start(None).await?);
         let mut last = None;
         loop {
-            match next {
+            let goes_well = match next {
                 Ok((process, offer)) => {
-                    if self.register(&offer, stop).await {
+                    let is_registered = self.register(&offer, stop).await;
+                    if is_registered {
                         offered(&offer.url);
-                        self.look_after(process, &offer.id, stop).await;
-                        last = Some(offer.id);
                     }
+                    let goes_well = !is_registered || self.look_after(process, &offer.id, stop).await;
+                    last = Some(offer.id);
+                    goes_well
                 }
                 Err(error) => {
                     warn!("a worker could not be started: {}", causes(&error));
-                    stop.run_until_cancelled(tokio::time::sleep(AGAIN_AFTER)).await;
+                    false
                 }
+            };
+            if !goes_well {
+                stop.run_until_cancelled(tokio::time::sleep(AGAIN_AFTER)).await;
             }
             if stop.is_cancelled() {
                 return Ok(());
@@ -111,81 +124,99 @@ impl Host {
             if stop.is_cancelled() {
                 return false;
             }
-            match self.workers.register(offer).await {
+            match self.asked(self.workers.register(offer)).await {
                 Ok(()) => return true,
-                Err(error) => warn!(worker = %offer.id, "a worker could not be registered: {}", causes(&error)),
+                Err(error) => warn!(worker = %offer.id, "a worker could not be registered: {error}"),
             }
             stop.run_until_cancelled(tokio::time::sleep(AGAIN_AFTER)).await;
         }
     }
 
-    /// Says that the worker lives until it is to end or ends by itself, and records how.
-    async fn look_after(&self, mut process: Process, id: &WorkerId, stop: &CancellationToken) {
+    /// Says that the worker lives until it is to end or ends by itself, and records how. Whether that is how workers end.
+    async fn look_after(&self, mut process: Process, id: &WorkerId, stop: &CancellationToken) -> bool {
+        let began = Instant::now();
+        let mut watch = Watch::default();
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_draining = false;
-        let how = loop {
+        loop {
             tokio::select! {
                 end = process.ended() => {
                     info!(worker = %id, "the worker has ended: {}", Error::from(end.clone()));
-                    break Ending::from(&end);
+                    self.record_end(id, Ending::from(&end)).await;
+                    return end == End::Asked || began.elapsed() > SHORT_LIFE;
                 }
                 () = stop.cancelled(), if !is_draining => {
                     is_draining = true;
                     info!(worker = %id, "the worker takes no more queries");
-                    self.said("a worker could not be drained", self.workers.drain(id).await);
                     beat.reset_immediately();
                 }
                 _ = beat.tick() => {
-                    if self.is_over(id, is_draining).await {
-                        let asked = process.end(false).await;
-                        // It may have been quicker.
-                        let how = if asked == End::OutOfMemory { Ending::OutOfMemory } else { Ending::Stopped };
-                        self.record_end(id, how).await;
-                        return;
+                    let verdict = self.judge(id, &mut watch, is_draining).await;
+                    if verdict == Verdict::Stays {
+                        continue;
                     }
+                    // It may have been quicker.
+                    let how = match process.end(false).await {
+                        End::OutOfMemory => Ending::OutOfMemory,
+                        End::Asked | End::Lost(_) => Ending::Stopped,
+                    };
+                    self.record_end(id, how).await;
+                    return verdict != Verdict::IsUnknown;
                 }
             }
-        };
-        self.record_end(id, how).await;
+        }
     }
 
-    /// Whether the worker is to end now.
-    async fn is_over(&self, id: &WorkerId, is_draining: bool) -> bool {
-        let standing = match self.workers.renew(id).await {
+    /// What is to become of the worker now.
+    async fn judge(&self, id: &WorkerId, watch: &mut Watch, is_draining: bool) -> Verdict {
+        let standing = match self.asked(self.workers.renew(id)).await {
             Ok(standing) => standing,
-            // Whoever has the worker has it still.
+            // Whoever has the worker has it still; nor could it say so.
             Err(error) => {
-                warn!(worker = %id, "the catalog does not answer: {}", causes(&error));
-                return false;
+                warn!(worker = %id, "the catalog does not answer: {error}");
+                return watch.sees_nothing(Instant::now(), is_draining, self.config.lease);
             }
         };
-        match verdict(standing.as_ref(), self.clock.now(), self.config.idle, is_draining) {
-            Verdict::Goes => true,
-            Verdict::Stays => false,
+        let silence = watch.sees(Instant::now(), standing.as_ref());
+        let verdict = verdict(standing.as_ref(), silence, &self.config, self.clock.now(), is_draining);
+        match verdict {
+            Verdict::IsUnknown => {
+                warn!(worker = %id, "the worker is not registered any more: another one may have its address");
+            }
+            Verdict::Drains => {
+                if let Err(error) = self.asked(self.workers.drain(id)).await {
+                    warn!(worker = %id, "the worker could not be drained: {error}");
+                }
+                return Verdict::Stays;
+            }
             // Unless somebody has just leased it.
-            Verdict::IsIdle => match self.workers.retire(id).await {
-                Ok(is_retired) => is_retired,
+            Verdict::IsIdle => match self.asked(self.workers.retire(id)).await {
+                Ok(true) => {}
+                Ok(false) => return Verdict::Stays,
                 Err(error) => {
-                    warn!(worker = %id, "the catalog does not answer: {}", causes(&error));
-                    false
+                    warn!(worker = %id, "the catalog does not answer: {error}");
+                    return Verdict::Stays;
                 }
             },
+            Verdict::Stays | Verdict::Goes => {}
+        }
+        verdict
+    }
+
+    /// What the catalog answers, or that it does not: a host must hear of its process's end and its own meanwhile.
+    async fn asked<T>(&self, answer: impl Future<Output = wasmhouse_storage::Result<T>>) -> Result<T, String> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(answer) => answer.map_err(|error| causes(&error)),
+            Err(_) => Err("it is silent".to_owned()),
         }
     }
 
     /// How a worker ended is for whoever waits for its answer. If it cannot be recorded, the next one at this address says
     /// that this one is gone.
     async fn record_end(&self, id: &WorkerId, how: Ending) {
-        self.said(
-            "the end of a worker was not recorded",
-            self.workers.ended(id, how).await,
-        );
-    }
-
-    fn said(&self, what: &str, done: wasmhouse_storage::Result<()>) {
-        if let Err(error) = done {
-            warn!("{what}: {}", causes(&error));
+        if let Err(error) = self.asked(self.workers.ended(id, how)).await {
+            warn!(worker = %id, "the end of a worker was not recorded: {error}");
         }
     }
 }
@@ -194,7 +225,45 @@ impl From<&End> for Ending {
     fn from(end: &End) -> Self {
         match end {
             End::OutOfMemory => Self::OutOfMemory,
+            End::Asked => Self::Stopped,
             End::Lost(_) => Self::Lost,
+        }
+    }
+}
+
+/// What a host has seen of its worker's gateway, by the host's own clock: those of gateways may say anything.
+#[derive(Debug, Default)]
+struct Watch {
+    /// The gateway's last word, and when it was new.
+    word: Option<(Timestamp, Instant)>,
+    /// Since when the catalog has not answered.
+    blind_since: Option<Instant>,
+}
+
+impl Watch {
+    /// How long the worker's gateway has been silent, while the catalog answered.
+    fn sees(&mut self, now: Instant, standing: Option<&Standing>) -> Duration {
+        // Nobody could say anything while the catalog was away.
+        if self.blind_since.take().is_some() {
+            self.word = None;
+        }
+        let word = standing.filter(|standing| standing.is_leased);
+        let word = word.and_then(|standing| standing.leased_until);
+        match (word, self.word) {
+            (Some(word), Some((last, at))) if word == last => now.duration_since(at),
+            (word, _) => {
+                self.word = word.map(|word| (word, now));
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// A worker that drains while nobody can say whether it is leased ends when its gateway must have ended it.
+    fn sees_nothing(&mut self, now: Instant, is_draining: bool, lease: Duration) -> Verdict {
+        let blind_since = *self.blind_since.get_or_insert(now);
+        match is_draining && now.duration_since(blind_since) > lease {
+            true => Verdict::Goes,
+            false => Verdict::Stays,
         }
     }
 }
@@ -204,105 +273,37 @@ impl From<&End> for Ending {
 enum Verdict {
     Stays,
     Goes,
+    /// The catalog does not know it any more, or says that it has ended. It goes.
+    IsUnknown,
+    /// It stays, and nobody is to lease it again.
+    Drains,
     /// It has had nothing to do for so long that it goes, unless somebody has just found something.
     IsIdle,
 }
 
-fn verdict(standing: Option<&Standing>, now: Timestamp, idle: Duration, is_draining: bool) -> Verdict {
+/// `silence` is for how long nothing has been heard of the gateway that has the worker.
+fn verdict(
+    standing: Option<&Standing>,
+    silence: Duration,
+    config: &HostConfig,
+    now: Timestamp,
+    is_draining: bool,
+) -> Verdict {
     let Some(standing) = standing else {
-        return Verdict::Goes;
+        return Verdict::IsUnknown;
     };
-    if standing.state == WorkerState::Spent || standing.is_abandoned(now) {
+    if standing.state == WorkerState::Spent || silence > config.lease {
         return Verdict::Goes;
     }
-    let is_free = !standing.is_leased;
-    if is_free && standing.state == WorkerState::Draining {
-        return Verdict::Goes;
-    }
-    // The word that it drains did not reach the catalog.
-    let is_idle = standing.project.is_some() && now.since(standing.free_since) >= idle;
-    match is_free && (is_draining || is_idle) {
-        true => Verdict::IsIdle,
-        false => Verdict::Stays,
+    match (standing.is_leased, standing.state) {
+        (true, WorkerState::Ready) if is_draining => Verdict::Drains,
+        (true, _) => Verdict::Stays,
+        (false, WorkerState::Draining) => Verdict::Goes,
+        (false, _) if is_draining => Verdict::IsIdle,
+        (false, _) if standing.project.is_some() && now.since(standing.free_since) >= config.idle => Verdict::IsIdle,
+        (false, _) => Verdict::Stays,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const IDLE: Duration = Duration::from_secs(60);
-
-    fn now() -> Timestamp {
-        Timestamp::from_micros(1_700_000_000_000_000)
-    }
-
-    /// A worker that has had a query a moment ago.
-    fn free() -> Standing {
-        Standing {
-            state: WorkerState::Ready,
-            project: Some("acme".parse().expect("a name")),
-            is_leased: false,
-            leased_until: None,
-            free_since: now(),
-        }
-    }
-
-    fn leased(until: Timestamp) -> Standing {
-        Standing {
-            is_leased: true,
-            leased_until: Some(until),
-            ..free()
-        }
-    }
-
-    #[test]
-    fn a_worker_stays_while_its_gateway_is_heard_of_however_long_its_query_takes() {
-        let long_ago = Standing {
-            free_since: now().minus(IDLE * 100),
-            ..leased(now())
-        };
-        assert_eq!(verdict(Some(&long_ago), now(), IDLE, false), Verdict::Stays);
-        assert_eq!(verdict(Some(&long_ago), now(), IDLE, true), Verdict::Stays);
-    }
-
-    #[test]
-    fn a_worker_goes_when_it_is_spent_or_its_gateway_is_silent_or_it_is_not_known_any_more() {
-        let spent = Standing {
-            state: WorkerState::Spent,
-            ..free()
-        };
-        let abandoned = leased(now().minus(Duration::from_micros(1)));
-        for standing in [None, Some(&spent), Some(&abandoned)] {
-            assert_eq!(verdict(standing, now(), IDLE, false), Verdict::Goes);
-        }
-    }
-
-    #[test]
-    fn a_worker_that_has_nothing_to_do_forgets_its_project_after_a_while() {
-        let idle = Standing {
-            free_since: now().minus(IDLE),
-            ..free()
-        };
-        let of_nobody = Standing {
-            project: None,
-            ..idle.clone()
-        };
-        assert_eq!(verdict(Some(&free()), now(), IDLE, false), Verdict::Stays);
-        assert_eq!(verdict(Some(&idle), now(), IDLE, false), Verdict::IsIdle);
-        assert_eq!(verdict(Some(&of_nobody), now(), IDLE, false), Verdict::Stays);
-    }
-
-    #[test]
-    fn a_worker_that_drains_goes_when_its_query_has_ended() {
-        let draining = |standing: Standing| Standing {
-            state: WorkerState::Draining,
-            ..standing
-        };
-        let busy = draining(leased(now()));
-        assert_eq!(verdict(Some(&busy), now(), IDLE, true), Verdict::Stays);
-        assert_eq!(verdict(Some(&draining(free())), now(), IDLE, true), Verdict::Goes);
-        // One of which the catalog does not know yet that it drains may be leased at this moment.
-        assert_eq!(verdict(Some(&free()), now(), IDLE, true), Verdict::IsIdle);
-    }
-}
+mod tests;

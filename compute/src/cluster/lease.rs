@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub struct Lease(pub(super) Leased);
 
 pub(super) enum Leased {
-    Child(ChildLease),
+    Child(Box<ChildLease>),
     Registered(RegisteredLease),
 }
 

@@ -53,7 +53,7 @@ impl Pool {
             Source::Children(children) => {
                 let lease = children.lease(project).await?;
                 children.keep_one_warm();
-                Ok(Lease(Leased::Child(lease)))
+                Ok(Lease(Leased::Child(Box::new(lease))))
             }
             Source::Registered(registered) => {
                 let lease = registered.lease(project, patience).await?;
@@ -70,7 +70,10 @@ impl Pool {
                 let starting = (0..wanted).map(|_| children.lease(project));
                 let leases = futures::future::try_join_all(starting).await;
                 children.keep_one_warm();
-                leases?.into_iter().map(|lease| Lease(Leased::Child(lease))).collect()
+                leases?
+                    .into_iter()
+                    .map(|lease| Lease(Leased::Child(Box::new(lease))))
+                    .collect()
             }
             Source::Registered(registered) => {
                 let leases = registered.lease_more(project, wanted).await?;
@@ -96,17 +99,22 @@ impl Pool {
         self.tickets.public_key()
     }
 
-    /// Starts no more workers to be warm.
+    /// Starts no more workers to be warm, and lets nobody wait for one any more.
     pub fn close(&self) {
-        if let Source::Children(children) = &self.source {
-            children.close();
+        match &self.source {
+            Source::Children(children) => children.close(),
+            Source::Registered(registered) => registered.close(),
         }
     }
 
-    /// Ends the idle workers of this machine.
-    pub fn end_idle(&self) {
-        if let Source::Children(children) = &self.source {
-            children.end_idle();
+    /// Ends the idle workers of this machine, and gives up those of others.
+    pub async fn end(&self) -> Result<()> {
+        match &self.source {
+            Source::Children(children) => {
+                children.end_idle();
+                Ok(())
+            }
+            Source::Registered(registered) => registered.end().await,
         }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Process {
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
+    /// It was told to.
+    Asked,
     /// It held more memory than it may.
     OutOfMemory,
     /// In any other way, and which.
@@ -166,6 +168,7 @@ impl Process {
 impl End {
     fn of(status: std::process::ExitStatus) -> Self {
         match status.code() {
+            Some(0) => Self::Asked,
             Some(OUT_OF_MEMORY_STATUS) => Self::OutOfMemory,
             _ => Self::Lost(status.to_string()),
         }
@@ -181,6 +184,7 @@ impl From<End> for Error {
                 "the query needs more memory than it may have; a function may be building very long values",
             )
             .into(),
+            End::Asked => Self::WorkerLost("it ended as it was told".to_owned()),
             End::Lost(how) => Self::WorkerLost(how),
         }
     }

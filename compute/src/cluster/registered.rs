@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use url::Url;
 use wasmhouse_storage::Error as StorageError;
@@ -51,6 +52,8 @@ pub(super) struct Registered {
     turn: tokio::sync::Mutex<()>,
     /// A worker of this gateway's became free.
     freed: Notify,
+    /// Nobody waits any more.
+    closed: CancellationToken,
 }
 
 impl Registered {
@@ -61,6 +64,7 @@ impl Registered {
             held: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             freed: Notify::new(),
+            closed: CancellationToken::new(),
         })
     }
 
@@ -71,10 +75,10 @@ impl Registered {
         let _turn = turn.await.map_err(|_| Error::NoWorker)?;
         loop {
             let freed = self.freed.notified();
-            if let Some(lease) = self.take(project, 1).await?.pop() {
+            if let Some(lease) = self.take(project).await? {
                 return Ok(lease);
             }
-            if Instant::now() >= patient_until {
+            if Instant::now() >= patient_until || self.closed.is_cancelled() {
                 return Err(Error::NoWorker);
             }
             let _ = tokio::time::timeout(LOOK_EVERY, freed).await;
@@ -87,15 +91,8 @@ impl Registered {
         project: &ProjectId,
         wanted: usize,
     ) -> Result<Vec<RegisteredLease>> {
-        let mut count = wanted;
-        while count > 0 {
-            let leases = self.take(project, count).await?;
-            if !leases.is_empty() {
-                return Ok(leases);
-            }
-            count /= 2;
-        }
-        Ok(Vec::new())
+        let leased = self.config.workers.lease_free(&self.wanted(project, wanted)).await?;
+        Ok(self.reached(leased).await)
     }
 
     /// Says that this gateway lives and has its workers.
@@ -115,39 +112,53 @@ impl Registered {
         Ok(())
     }
 
-    /// So many workers that answer, or none.
-    async fn take(self: &Arc<Self>, project: &ProjectId, count: usize) -> Result<Vec<RegisteredLease>> {
-        let wanted = Wanted {
+    /// Lets nobody wait any more.
+    pub(super) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Gives up what is still held: this gateway stops.
+    pub(super) async fn end(&self) -> Result<()> {
+        self.config.workers.spend_all(&self.config.owner).await?;
+        Ok(())
+    }
+
+    /// A worker that answers, if there is one.
+    async fn take(self: &Arc<Self>, project: &ProjectId) -> Result<Option<RegisteredLease>> {
+        match self.config.workers.lease(&self.wanted(project, 1)).await {
+            Ok(leased) => Ok(self.reached(leased).await.pop()),
+            // Another gateway was quicker.
+            Err(StorageError::Conflict(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn wanted<'a>(&'a self, project: &'a ProjectId, count: usize) -> Wanted<'a> {
+        Wanted {
             owner: &self.config.owner,
             project,
             build: &self.config.build,
             count,
             until: self.clock.now().plus(self.config.lease),
-        };
-        let leased = match self.config.workers.lease(&wanted).await {
-            Ok(leased) => leased,
-            // Another gateway was quicker.
-            Err(StorageError::Conflict(_)) => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
+        }
+    }
+
+    /// Those that answer. The others are spent: their machines are gone, or frozen.
+    async fn reached(self: &Arc<Self>, leased: Vec<Leased>) -> Vec<RegisteredLease> {
         // From here on each is given back, whatever happens.
         let held: Vec<Held> = leased.iter().map(|leased| Held::new(self, &leased.id)).collect();
         let contacts = futures::future::join_all(leased.into_iter().map(contact)).await;
-        let mut leases = Vec::with_capacity(count);
-        for (held, contact) in held.into_iter().zip(contacts) {
-            match contact {
-                Ok(contact) => leases.push(RegisteredLease { held, contact }),
-                Err(error) => warn!(worker = %held.id, "a worker does not answer: {}", causes(&error)),
-            }
-        }
-        match leases.len() == count {
-            true => Ok(leases),
-            false => {
-                // Those that do answer have done nothing yet.
-                leases.into_iter().for_each(RegisteredLease::give_back);
-                Ok(Vec::new())
-            }
-        }
+        let reached = held
+            .into_iter()
+            .zip(contacts)
+            .filter_map(|(held, contact)| match contact {
+                Ok(contact) => Some(RegisteredLease { held, contact }),
+                Err(error) => {
+                    warn!(worker = %held.id, "a worker does not answer: {}", causes(&error));
+                    None
+                }
+            });
+        reached.collect()
     }
 
     fn held(&self) -> MutexGuard<'_, HashSet<WorkerId>> {

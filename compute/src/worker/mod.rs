@@ -7,6 +7,7 @@
 //! - It ends when its gateway does: its standard input closes.
 
 mod export;
+mod guard;
 mod head;
 mod line;
 mod load;

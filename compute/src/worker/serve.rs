@@ -15,9 +15,11 @@ use arrow_flight::{
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -82,12 +84,12 @@ impl Ready {
             let url = Url::parse(&format!("http://{at}"))?;
             return Ok(Self { url });
         };
-        let mut url = Url::parse(&format!("http://{advertised}"))?;
-        if url.port().is_none() {
-            url.set_port(Some(at.port()))
-                .map_err(|()| "an address without a host")?;
-        }
-        Ok(Self { url })
+        // The port of HTTP is a port, too.
+        let url = match advertised.parse::<Authority>()?.port() {
+            Some(_) => format!("http://{advertised}"),
+            None => format!("http://{advertised}:{}", at.port()),
+        };
+        Ok(Self { url: Url::parse(&url)? })
     }
 }
 
@@ -111,7 +113,7 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
         engine: Arc::clone(&engine),
         bucket: bucket.clone(),
         inspector: Arc::new(Inspector::new(Clock::System)),
-        channels: Channels::new(),
+        channels: Channels::new(Handle::current()),
         project: Arc::default(),
     };
     let worker = tasks.worker();
@@ -303,4 +305,26 @@ impl FlightService for Door {
 
 fn not_spoken() -> Status {
     Status::unimplemented("a worker answers DoExchange and DoAction only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_called_by_what_it_is_told_and_by_its_own_port_if_that_says_none() {
+        let at: SocketAddr = "0.0.0.0:7433".parse().expect("an address");
+        let called = |advertised: &str| {
+            let listening = Listening {
+                at,
+                advertised: Some(advertised.to_owned()),
+            };
+            Ready::new(&listening, at).expect("an address").url.to_string()
+        };
+
+        assert_eq!(called("worker-1"), "http://worker-1:7433/");
+        assert_eq!(called("[2001:db8::7]"), "http://[2001:db8::7]:7433/");
+        assert_eq!(called("worker-1:9000"), "http://worker-1:9000/");
+        assert_eq!(called("worker-1:80"), "http://worker-1/");
+    }
 }

@@ -29,6 +29,7 @@ use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::ids::ProjectId;
 use wasmhouse_storage::tables::arrived;
 
+use super::guard::GuardExec;
 use super::sink::{Sink, SinkCodec, SinkPlanner};
 use crate::cluster::{Channels, Inspector};
 use crate::session::Engine;
@@ -136,7 +137,7 @@ impl WorkerSessionBuilder for Tasks {
         let config = config
             .with_distributed_channel_resolver(self.channels.clone())
             .with_distributed_user_codec(SinkCodec(self.bucket.clone()))
-            .with_distributed_worker_plan_rewrite_handler(KnownFooters(Arc::clone(self.engine.runtime())))
+            .with_distributed_worker_plan_rewrite_handler(Arrival(Arc::clone(self.engine.runtime())))
             .with_distributed_passthrough_headers(ours(&query.headers))?;
         self.engine
             .session_of_task(config, &options.settings, options.now_us)
@@ -144,15 +145,16 @@ impl WorkerSessionBuilder for Tasks {
     }
 }
 
-/// Scans of a plan that arrives open files with the footers that this worker knows.
-struct KnownFooters(Arc<RuntimeEnv>);
+/// Scans of a plan that arrives open files with the footers that this worker knows, and a panic in it is an error.
+struct Arrival(Arc<RuntimeEnv>);
 
-impl WorkerPlanRewriteHandler for KnownFooters {
+impl WorkerPlanRewriteHandler for Arrival {
     fn rewrite_worker_plan(
         &self,
         event: WorkerPlanRewriteEvent<'_>,
     ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
-        arrived(event.plan, &self.0).map(WorkerPlanRewriteEventResponse::new)
+        let plan = GuardExec(arrived(event.plan, &self.0)?);
+        Ok(WorkerPlanRewriteEventResponse::new(Arc::new(plan)))
     }
 }
 
@@ -240,6 +242,7 @@ pub(super) async fn with_metrics_of_all(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
+    use tokio::runtime::Handle;
     use wasmhouse_storage::bucket::{Bucket, BucketConfig};
     use wasmhouse_storage::clock::Clock;
     use wasmhouse_storage::ids::QueryId;
@@ -266,7 +269,7 @@ mod tests {
             engine: Arc::new(Engine::new(&bucket, &resources).expect("an engine")),
             bucket,
             inspector: Arc::new(inspector),
-            channels: Channels::new(),
+            channels: Channels::new(Handle::current()),
             project: Arc::default(),
         }
     }
@@ -276,8 +279,8 @@ mod tests {
         HeaderMap::from_iter([(TICKET, value)])
     }
 
-    #[test]
-    fn a_worker_does_parts_of_one_projects_queries_for_who_shows_a_ticket() {
+    #[tokio::test]
+    async fn a_worker_does_parts_of_one_projects_queries_for_who_shows_a_ticket() {
         let folder = TempDir::new().expect("a folder");
         let clock = Clock::System;
         let signer = Signer::new(clock.clone()).expect("a key");

@@ -64,17 +64,17 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     };
     let patience = Duration::from_secs(config.upkeep.shutdown_s);
     let (told, asked_at) = tokio::sync::oneshot::channel();
-    let admission = app.admission.clone();
+    let (admission, pool) = (app.admission.clone(), app.pool.clone());
     let asked = async move {
         asked_to_stop(args.exit_with_parent).await;
         // Those who wait for a worker hear it now; who has one may end.
         admission.close();
+        pool.close();
         let _ = told.send(Instant::now());
     };
     http::serve(listener, door, asked, patience).await;
 
     info!("stopping, {} queries still run", app.queries.running());
-    app.pool.close();
     // One patience for callers and queries: whoever stops us kills us when it is over.
     let waited = asked_at.await.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());
     app.queries.drain(patience.saturating_sub(waited)).await;

@@ -1,8 +1,10 @@
 //! `wasmhouse worker`: a worker that offers itself to every gateway of a catalog.
 
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -14,6 +16,9 @@ use wasmhouse_storage::workers::Workers;
 use super::serve::asked_to_stop;
 use crate::app::{bucket_config, open_catalog, process_config};
 use crate::config::Config;
+
+/// Workers that one data folder has room for.
+const MOST_FOLDERS: u32 = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -41,16 +46,15 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     let advertised = advertised(args.listen, args.advertise)?;
     super::start_log(&config.log)?;
 
-    std::fs::create_dir_all(&config.data)?;
+    let (folder, lock) = folder(&config.data)?;
     let data = config.data.canonicalize()?;
     let catalog = open_catalog(&config).await?;
-    // One machine may have several workers, and a gateway.
-    let spill_dir = data.join(format!("worker-{}", args.listen.port()));
     let host = HostConfig {
-        process: process_config(&config, bucket_config(&config, &data)?, spill_dir)?,
+        process: process_config(&config, bucket_config(&config, &data)?, folder.join("spill"))?,
         listen: args.listen,
         advertised,
         idle: Duration::from_secs(config.workers.idle_s),
+        lease: Duration::from_secs(config.upkeep.lease_s),
     };
     let stop = CancellationToken::new();
     let asked = tokio::spawn({
@@ -69,17 +73,35 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     let served = Host::new(host, Workers::new(&catalog)).serve(&stop, offered).await;
     asked.abort();
     catalog.close().await;
+    drop(lock);
     info!("stopped");
     Ok(served?)
+}
+
+/// A folder of this worker's own in the data folder, where several workers and a gateway may be. It is this worker's while
+/// the lock is held, which goes with the process, however it ends.
+fn folder(data: &Path) -> Result<(PathBuf, File), BoxError> {
+    for number in 1..MOST_FOLDERS {
+        let folder = data.join(format!("worker-{number}"));
+        // What a worker spills is nobody else's to read.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let lock = File::create(folder.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => return Ok((folder.canonicalize()?, lock)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+    Err(format!("the data folder {} has too many workers", data.display()).into())
 }
 
 /// What others call a worker by that listens at `listen`.
 fn advertised(listen: SocketAddr, advertise: Option<String>) -> Result<String, BoxError> {
     match advertise {
         Some(advertise) => match url::Url::parse(&format!("http://{advertise}")) {
-            Ok(url) if url.host().is_some() && url.path() == "/" && url.query().is_none() => Ok(advertise),
+            Ok(url) if url.host().is_some() && advertise.bytes().all(|b| !b"/?#@".contains(&b)) => Ok(advertise),
             _ => Err(format!(
-                "--advertise is {advertise:?}; it must be a host with or without a port, such as 10.0.0.7 or worker-1:7433"
+                "--advertise is {advertise:?}; it must be a host with or without a port, such as 192.0.2.7 or worker-1:7433"
             )
             .into()),
         },
@@ -106,9 +128,12 @@ mod tests {
 
     #[test]
     fn a_worker_is_called_by_its_address_or_by_what_it_says() {
-        assert_eq!(advertised_by("10.0.0.7:7433", None).as_deref(), Ok("10.0.0.7"));
-        assert_eq!(advertised_by("[fd00::7]:7433", None).as_deref(), Ok("[fd00::7]"));
-        for name in ["worker-1", "worker-1:80", "10.0.0.7:7433", "[fd00::7]:7433"] {
+        assert_eq!(advertised_by("192.0.2.7:7433", None).as_deref(), Ok("192.0.2.7"));
+        assert_eq!(
+            advertised_by("[2001:db8::7]:7433", None).as_deref(),
+            Ok("[2001:db8::7]")
+        );
+        for name in ["worker-1", "worker-1:80", "192.0.2.7:7433", "[2001:db8::7]:7433"] {
             assert_eq!(advertised_by("0.0.0.0:7433", Some(name)).as_deref(), Ok(name));
         }
     }
@@ -117,7 +142,14 @@ mod tests {
     fn a_worker_that_nobody_could_call_says_so() {
         let error = advertised_by("0.0.0.0:7433", None).expect_err("every address");
         assert!(error.contains("--advertise"), "{error}");
-        for name in ["", "http://worker-1", "worker-1/path", "worker 1"] {
+        for name in [
+            "",
+            "http://worker-1",
+            "worker-1/path",
+            "worker 1",
+            "worker-1#a",
+            "a@worker-1",
+        ] {
             let error = advertised_by("0.0.0.0:7433", Some(name)).expect_err("no host");
             assert!(error.contains("worker-1:7433"), "{error}");
         }

@@ -16,9 +16,15 @@ use crate::admission::Place;
 /// How long a worker may take to say what it used.
 const METER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The workers of an attempt besides its head, each in the place it holds. Those that are not dismissed are killed.
+/// The workers of an attempt besides its head. Those that are not dismissed are killed.
 #[derive(Default)]
-pub(super) struct Crew(Vec<(Place, Lease)>);
+pub(super) struct Crew(Vec<Hand>);
+
+/// One of them, and then the place that it holds: a worker is gone before its place is somebody else's.
+struct Hand {
+    lease: Lease,
+    place: Place,
+}
 
 impl Crew {
     /// As many as the query deserves and are free. Nobody waits for them, so no query holds a worker idle while it hopes for
@@ -31,7 +37,13 @@ impl Crew {
             .collect();
         match house.pool.lease_more(&task.project, places.len()).await {
             // There may be fewer than places, which others can have then.
-            Ok(leases) => Self(places.into_iter().zip(leases).collect()),
+            Ok(leases) => Self(
+                leases
+                    .into_iter()
+                    .zip(places)
+                    .map(|(lease, place)| Hand { lease, place })
+                    .collect(),
+            ),
             // They could not be started; the head can do it alone.
             Err(error) => {
                 warn!(query.id = %task.query, "a query goes on with one worker: {}", causes(&error));
@@ -49,7 +61,7 @@ impl Crew {
         Ok(Go {
             workers: [head]
                 .into_iter()
-                .chain(self.0.iter().map(|(_, lease)| lease))
+                .chain(self.0.iter().map(|hand| &hand.lease))
                 .map(|lease| lease.url().clone())
                 .collect(),
             ticket: house.pool.ticket(&task.project, &task.query, task.attempt, time)?,
@@ -62,26 +74,26 @@ impl Crew {
     pub(super) async fn dismiss(self, query: &QueryId, talked: Result<Landed, Talk>) -> Result<Landed, Talk> {
         match talked {
             Ok(mut landed) => {
-                let read = |(place, lease): (Place, Lease)| async {
-                    let used = tokio::time::timeout(METER_TIMEOUT, lease.read_meter()).await;
-                    (place, lease, used)
+                let read = |hand: Hand| async {
+                    let used = tokio::time::timeout(METER_TIMEOUT, hand.lease.read_meter()).await;
+                    (hand, used)
                 };
-                for (_place, lease, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
+                for (hand, used) in futures::future::join_all(self.0.into_iter().map(read)).await {
                     let Ok(Ok(used)) = used else {
                         // The rows are there. A worker that cannot say what they cost it is not used again.
-                        warn!(query.id = %query, worker = %lease.url(), "a worker did not say what it used");
+                        warn!(query.id = %query, worker = %hand.lease.url(), "a worker did not say what it used");
                         continue;
                     };
                     landed.usage.cpu_ms = landed.usage.cpu_ms.saturating_add(used.cpu_ms);
                     landed.usage.peak_memory_bytes = landed.usage.peak_memory_bytes.max(used.peak_memory_bytes);
-                    lease.give_back();
+                    hand.lease.give_back();
                 }
                 Ok(landed)
             }
             Err(Talk::PeerLost(how)) => {
-                let ends = futures::future::join_all(self.0.into_iter().map(|(place, lease)| async {
-                    let end = lease.bury().await;
-                    drop(place);
+                let ends = futures::future::join_all(self.0.into_iter().map(|hand| async {
+                    let end = hand.lease.bury().await;
+                    drop(hand.place);
                     end
                 }))
                 .await;
@@ -91,9 +103,9 @@ impl Crew {
             }
             Err(other) => {
                 // Whatever is tried next, nothing of this attempt is written any more.
-                futures::future::join_all(self.0.into_iter().map(|(place, lease)| async {
-                    lease.kill().await;
-                    drop(place);
+                futures::future::join_all(self.0.into_iter().map(|hand| async {
+                    hand.lease.kill().await;
+                    drop(hand.place);
                 }))
                 .await;
                 Err(other)

@@ -257,7 +257,6 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
                 // It was decided above, and the planner does not know it.
                 task.sql.clone_from(query);
             }
-            flight.live.tell(|now| now.phase = "planning");
             let planned = plan_only(house, task).await?;
             must_differ(&planned.schema)?;
             let view = View {

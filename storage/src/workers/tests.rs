@@ -19,7 +19,7 @@ impl World {
     async fn offer_for(&self, port: u16, replaces: Option<WorkerId>) -> WorkerId {
         let offer = Offer {
             id: WorkerId::new(self.clock.now()),
-            url: format!("http://10.0.0.1:{port}"),
+            url: format!("http://192.0.2.1:{port}"),
             token: format!("token of {port}"),
             build: "build-1".to_owned(),
             replaces,
@@ -88,7 +88,7 @@ async fn a_lease_is_all_the_workers_that_are_wanted_or_none() {
 async fn a_worker_that_is_given_back_is_its_projects_and_nobody_elses() {
     for world in worlds().await {
         let worker = world.offer(1).await;
-        assert_eq!(world.lease("gateway-1", "acme", 1).await, [worker.clone()]);
+        assert_eq!(world.lease("gateway-1", "acme", 1).await, std::slice::from_ref(&worker));
 
         world
             .workers()
@@ -97,7 +97,7 @@ async fn a_worker_that_is_given_back_is_its_projects_and_nobody_elses() {
             .expect("given back");
 
         // Another gateway has it for the same project.
-        assert_eq!(world.lease("gateway-2", "acme", 1).await, [worker.clone()]);
+        assert_eq!(world.lease("gateway-2", "acme", 1).await, std::slice::from_ref(&worker));
         world
             .workers()
             .give_back(&worker, "gateway-2")
@@ -163,7 +163,7 @@ async fn silent_draining_spent_and_foreign_workers_are_never_leased() {
         assert!(workers.retire(&spent).await.expect("an answer"));
         let foreign = Offer {
             id: WorkerId::new(world.clock.now()),
-            url: "http://10.0.0.1:4".to_owned(),
+            url: "http://192.0.2.1:4".to_owned(),
             token: "token".to_owned(),
             build: "build-2".to_owned(),
             replaces: None,
@@ -179,30 +179,52 @@ async fn silent_draining_spent_and_foreign_workers_are_never_leased() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_gateway_fell_silent_is_abandoned() {
+async fn a_gateway_that_renews_its_leases_is_heard_of_by_the_hosts() {
     for world in worlds().await {
         let worker = world.offer(1).await;
         world.lease("gateway-1", "acme", 1).await;
-        let (now, workers) = (|| world.clock.now(), world.workers());
+        let workers = world.workers();
+        let first = world.standing(&worker).await.leased_until;
 
         world.clock.advance(LEASE);
-        let (held, until) = ([worker.clone()], now().plus(LEASE));
-        assert_eq!(
-            workers.renew_leases("gateway-1", &held, until).await.expect("renewed"),
-            1
-        );
-        assert_eq!(
-            workers
-                .renew_leases("gateway-2", &held, until)
-                .await
-                .expect("an answer"),
-            0
-        );
-        world.clock.advance(LEASE);
-        assert!(!world.standing(&worker).await.is_abandoned(now()));
-        world.clock.advance(Duration::from_secs(1));
-        assert!(world.standing(&worker).await.is_abandoned(now()));
+        let (held, until) = ([worker.clone()], world.clock.now().plus(LEASE));
+        let renewed = workers.renew_leases("gateway-2", &held, until).await;
+        assert_eq!(renewed.expect("an answer"), 0);
+        assert_eq!(world.standing(&worker).await.leased_until, first);
+        let renewed = workers.renew_leases("gateway-1", &held, until).await;
+        assert_eq!(renewed.expect("an answer"), 1);
+        assert_eq!(world.standing(&worker).await.leased_until, Some(until));
         assert!(!workers.retire(&worker).await.expect("an answer"), "it is leased");
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_crew_is_what_is_free_and_ends_nobody_elses_workers() {
+    for world in worlds().await {
+        let workers = [world.offer(1).await, world.offer(2).await];
+        let [of_other] = world.lease("gateway-1", "other", 1).await.try_into().expect("one");
+        world
+            .workers()
+            .give_back(&of_other, "gateway-1")
+            .await
+            .expect("given back");
+        let acme = "acme".parse().expect("a name");
+        let wanted = Wanted {
+            owner: "gateway-2",
+            project: &acme,
+            build: "build-1",
+            count: 5,
+            until: world.clock.now().plus(LEASE),
+        };
+
+        assert_eq!(world.workers().lease_free(&wanted).await.expect("an answer").len(), 1);
+
+        for worker in &workers {
+            assert_eq!(world.standing(worker).await.state, WorkerState::Ready);
+        }
+        // A gateway that stops leaves nothing leased.
+        assert_eq!(world.workers().spend_all("gateway-2").await.expect("spent"), 1);
         world.close().await;
     }
 }

@@ -17,7 +17,8 @@ pub(crate) async fn insert(
 ) -> Result<()> {
     let insert = query(
         "insert into workers (id, url, token, build, state, alive_until, free_since)
-         values ($1, $2, $3, $4, 'ready', $5, $6)",
+         values ($1, $2, $3, $4, 'ready', $5, $6)
+         on conflict (id) do nothing",
     )
     .bind(offer.id.to_string())
     .bind(offer.url.as_str())
@@ -98,7 +99,7 @@ pub(crate) async fn lease(conn: &mut AnyConnection, wanted: &Wanted<'_>, now: Ti
     // What is asked again outside is what somebody else may have changed meanwhile.
     let rows = query(
         "update workers set owner = $1, project = $2, leased_until = $3
-         where owner is null and state = 'ready' and id in (
+         where owner is null and state = 'ready' and (project is null or project = $2) and id in (
              select id from workers
              where owner is null and state = 'ready' and build = $4 and alive_until > $5
                and (project is null or project = $2)
@@ -122,7 +123,7 @@ pub(crate) async fn lease(conn: &mut AnyConnection, wanted: &Wanted<'_>, now: Ti
 pub(crate) async fn spend_idle(conn: &mut AnyConnection, wanted: &Wanted<'_>, now: Timestamp) -> Result<u64> {
     let spend = query(
         "update workers set state = 'spent'
-         where owner is null and state = 'ready' and id in (
+         where owner is null and state = 'ready' and project <> $3 and id in (
              select id from workers
              where owner is null and state = 'ready' and build = $1 and alive_until > $2
                and project is not null and project <> $3
@@ -192,8 +193,19 @@ pub(crate) async fn release(
     Ok(())
 }
 
+/// Gives up every lease of a gateway: it stops, and nothing is known of what is left.
+pub(crate) async fn spend_all(conn: &mut AnyConnection, owner: &str, now: Timestamp) -> Result<u64> {
+    let spend = query(
+        "update workers set owner = null, leased_until = null, free_since = $2, state = 'spent'
+         where owner = $1 and state <> 'ended'",
+    )
+    .bind(owner)
+    .bind(now.micros());
+    Ok(changed(conn, spend).await?)
+}
+
 pub(crate) async fn forget(conn: &mut AnyConnection, silent_since: Timestamp) -> Result<u64> {
-    let forget = query("delete from workers where alive_until < $1").bind(silent_since.micros());
+    let forget = query("delete from workers where alive_until < $1 and owner is null").bind(silent_since.micros());
     Ok(changed(conn, forget).await?)
 }
 
