@@ -253,3 +253,20 @@ async fn gateways_share_workers_and_each_does_what_another_has_left() {
     assert_eq!(second.sql("select 4").await, json!([[4]]));
     assert_eq!(second.ended(&lost).await["state"], "lost");
 }
+
+#[tokio::test]
+async fn a_worker_that_cannot_be_reached_says_so_at_its_start() {
+    let warehouse = Warehouse::start_with(REGISTERED).await;
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let taken = taken.local_addr().map(|address| (taken, address.to_string()));
+    let (_taken, address) = taken.expect("an address");
+
+    for (listen, says) in [
+        (address.as_str(), "cannot listen on 127.0.0.1:"),
+        ("0.0.0.0:0", "--advertise"),
+    ] {
+        let output = warehouse.command(&["worker", "--listen", listen]).await;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(says), "{told}");
+    }
+}

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use wasmhouse_compute::cluster::{Host, HostConfig};
@@ -46,6 +47,9 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     let advertised = advertised(args.listen, args.advertise)?;
     super::start_log(&config.log)?;
 
+    // The process that will listen there can only say that it could not.
+    let free = TcpListener::bind(args.listen).await;
+    drop(free.map_err(|error| format!("cannot listen on {}: {error}", args.listen))?);
     let (folder, lock) = folder(&config.data)?;
     let data = config.data.canonicalize()?;
     let catalog = open_catalog(&config).await?;
