@@ -533,3 +533,38 @@ async fn a_setting_with_a_value_that_it_cannot_have_is_refused_by_name() {
         assert!(error.message.contains(name), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn named_parameters_stand_in_the_values_of_an_insert_as_elsewhere() {
+    let warehouse = Warehouse::start().await;
+    warehouse.dataset("shop").await;
+    warehouse
+        .sql("create table shop.t (n int, name varchar, day date)")
+        .await;
+    let insert = async |sql: &str, params: Value| warehouse.ask(json!({ "sql": sql, "params": params })).await;
+    let day = json!({ "type": "DATE", "value": "2026-01-31" });
+
+    let params = json!({ "n": 1, "name": "it's one", "day": day });
+    let all = insert("insert into shop.t values ($n, $name, $day)", params).await;
+    let params = json!({ "n": 2, "name": "two" });
+    let some = insert(
+        "insert into shop.t (name, n) values ($name, $n), (upper($name), $n + 1)",
+        params,
+    )
+    .await;
+    let missing = insert("insert into shop.t (n) values ($n)", json!({ "m": 1 })).await;
+    let too_fine = insert("insert into shop.t (n) values ($n)", json!({ "n": 1.5 })).await;
+
+    assert_eq!(all.expect("an insert"), json!([[1]]));
+    assert_eq!(some.expect("an insert"), json!([[2]]));
+    let missing = missing.expect_err("a parameter without a value");
+    assert!(
+        missing.code == "invalid_sql" && missing.message.contains("$n"),
+        "{missing}"
+    );
+    assert_eq!(too_fine.expect_err("no INT").code, "type_mismatch");
+    assert_eq!(
+        warehouse.sql("select * from shop.t order by n").await,
+        json!([[1, "it's one", "2026-01-31"], [2, "two", null], [3, "TWO", null]])
+    );
+}

@@ -13,6 +13,7 @@ mod limits;
 mod names;
 pub mod parse;
 mod patience;
+mod placeholders;
 mod shape;
 pub mod suggest;
 mod unread;

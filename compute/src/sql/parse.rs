@@ -19,6 +19,7 @@ use super::likeness;
 use super::limits::{self, Limits};
 use super::names::{self, Mention, Name};
 use super::patience::PatientDialect;
+use super::placeholders;
 use super::unread;
 use crate::{Code, SqlError};
 
@@ -84,6 +85,7 @@ fn read_tokens(text: &str, tokens: Vec<TokenWithSpan>, dialect: Dialect, limits:
             if let Some(ast) = statement_of(&mut parsed) {
                 unread::write_out(ast);
                 frames::say(ast);
+                placeholders::bracket(ast);
                 unread::check(ast)?;
                 keys::check(ast)?;
             }
