@@ -63,13 +63,7 @@ impl Warehouse {
             path
         });
 
-        let (server, caller) = launch(data.path(), config.as_deref()).await;
-        Self {
-            server: Some(server),
-            caller,
-            data,
-            config,
-        }
+        Self::on(data, config).await
     }
 
     /// Another gateway with the same settings and the same first caller. Where they say so, it has the same catalog and bucket.
@@ -79,6 +73,10 @@ impl Warehouse {
             fs::copy(first.data().join(name), data.path().join(name)).expect("the first has settings and a caller");
         }
         let config = Some(data.path().join("wasmhouse.toml"));
+        Self::on(data, config).await
+    }
+
+    async fn on(data: TempDir, config: Option<PathBuf>) -> Self {
         let (server, caller) = launch(data.path(), config.as_deref()).await;
         Self {
             server: Some(server),

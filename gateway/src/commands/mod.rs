@@ -1,6 +1,7 @@
 //! What the one binary can do, a file for each command.
 
 pub(crate) mod admin;
+mod claim;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod load;

@@ -1,18 +1,18 @@
 //! `wasmhouse serve`: the gateway, with its workers as child processes or those that are registered in its catalog.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use wasmhouse_storage::BoxError;
 
+use super::claim;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::{self, Door};
@@ -44,9 +44,7 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     super::start_log(&config.log)?;
 
     let metrics = PrometheusBuilder::new().install_recorder()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let listener = claim::address(config.listen).await?;
     let address = listener.local_addr()?;
     let locks = lock(&config)?;
     let app = Arc::new(App::open(&config).await?);
@@ -88,12 +86,8 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
 
 /// One server for one data folder, and one for one SQLite file, wherever that is. The locks go with the process, however
 /// it ends.
-fn lock(config: &Config) -> Result<Vec<std::fs::File>, BoxError> {
-    // Statements and rows are nobody else's to read.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.data)?;
+fn lock(config: &Config) -> Result<Vec<File>, BoxError> {
+    claim::folder(&config.data)?;
     let data = lock_file(&config.data.join("lock"), || {
         let data = config.data.display();
         format!("another server uses the data folder {data}; stop it, or choose another with --data")
@@ -110,13 +104,8 @@ fn lock(config: &Config) -> Result<Vec<std::fs::File>, BoxError> {
     Ok(vec![data, catalog])
 }
 
-fn lock_file(path: &Path, taken: impl FnOnce() -> String) -> Result<std::fs::File, BoxError> {
-    let file = std::fs::File::create(path).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(taken().into()),
-        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
-    }
+fn lock_file(path: &Path, taken: impl FnOnce() -> String) -> Result<File, BoxError> {
+    claim::lock(path)?.ok_or_else(|| taken().into())
 }
 
 /// Says on standard output where the house is, and at its first start who may enter.

@@ -1,19 +1,18 @@
 //! `wasmhouse worker`: a worker that offers itself to every gateway of a catalog.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use wasmhouse_compute::cluster::{Host, HostConfig};
 use wasmhouse_storage::BoxError;
 use wasmhouse_storage::workers::Workers;
 
+use super::claim;
 use super::serve::asked_to_stop;
 use crate::app::{bucket_config, open_catalog, process_config};
 use crate::config::Config;
@@ -48,8 +47,7 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     super::start_log(&config.log)?;
 
     // The process that will listen there can only say that it could not.
-    let free = TcpListener::bind(args.listen).await;
-    drop(free.map_err(|error| format!("cannot listen on {}: {error}", args.listen))?);
+    drop(claim::address(args.listen).await?);
     let (folder, lock) = folder(&config.data)?;
     let data = config.data.canonicalize()?;
     let catalog = open_catalog(&config).await?;
@@ -87,13 +85,9 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
 fn folder(data: &Path) -> Result<(PathBuf, File), BoxError> {
     for number in 1..MOST_FOLDERS {
         let folder = data.join(format!("worker-{number}"));
-        // What a worker spills is nobody else's to read.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let lock = File::create(folder.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => return Ok((folder.canonicalize()?, lock)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+        claim::folder(&folder)?;
+        if let Some(lock) = claim::lock(&folder.join("lock"))? {
+            return Ok((folder.canonicalize()?, lock));
         }
     }
     Err(format!("the data folder {} has too many workers", data.display()).into())
