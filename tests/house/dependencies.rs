@@ -1,8 +1,9 @@
 //! Dependencies point down, and the libraries that must agree are there once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use crate::repository::{CRATES, read};
+use crate::repository::{CRATES, read, root};
 
 fn manifest(name: &str) -> toml::Table {
     read(&format!("{name}/Cargo.toml")).parse().expect("a manifest is TOML")
@@ -107,4 +108,42 @@ fn libraries_that_share_types_are_in_the_lock_file_once() {
             "{name} is in Cargo.lock as {found:?}; their types do not mix"
         );
     }
+}
+
+#[test]
+fn the_demo_and_the_tests_are_built_from_the_same_dependencies() {
+    let of_the_demo = tree(&["--package", "wasmhouse", "--edges", "normal,build"]);
+    let of_the_tests = tree(&["--workspace", "--edges", "normal,build,dev"]);
+
+    // Whoever tries `make demo` first has built most of what `make test` needs.
+    let built_again: Vec<_> = of_the_demo.difference(&of_the_tests).collect();
+    assert!(
+        built_again.is_empty(),
+        "built twice, since their features differ; name them in gateway/Cargo.toml with those of the tests: {built_again:?}"
+    );
+}
+
+/// Packages with their features, as cargo builds them.
+fn tree(of: &[&str]) -> BTreeSet<String> {
+    let answer = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--prefix",
+            "none",
+            "--format",
+            "{p} {f}",
+        ])
+        .args(of)
+        .current_dir(root())
+        .output()
+        .expect("cargo can be started");
+    let errors = String::from_utf8_lossy(&answer.stderr);
+    assert!(answer.status.success(), "cargo tree: {errors}");
+
+    let text = String::from_utf8_lossy(&answer.stdout);
+    text.lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .collect()
 }
