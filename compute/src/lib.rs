@@ -10,6 +10,7 @@ mod dependencies;
 mod error;
 pub mod estimate;
 pub mod formats;
+mod membership;
 pub mod params;
 pub mod session;
 pub mod sql;

@@ -27,7 +27,7 @@ use wasmhouse_storage::tables::Keys;
 
 use crate::dependencies::Doubtful;
 use crate::sql::{Limits, blame, dialect, parse};
-use crate::{Code, SqlError, dependencies};
+use crate::{Code, SqlError, dependencies, membership};
 
 /// What a query may use of the machine it runs on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -181,7 +181,7 @@ fn blank(runtime: Arc<RuntimeEnv>, dialect: Dialect) -> Result<SessionState, Dat
         .with_config(SessionConfig::new().with_create_default_catalog_and_schema(false))
         .with_runtime_env(runtime)
         .with_default_features()
-        .with_optimizer_rules(dependencies::rules(Optimizer::new().rules));
+        .with_optimizer_rules(membership::rules(dependencies::rules(Optimizer::new().rules)));
     let builder = if has_spark(dialect) {
         builder.with_spark_features()
     } else {

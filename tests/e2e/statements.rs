@@ -536,3 +536,43 @@ async fn a_view_is_made_if_it_is_not_there() {
         assert_eq!(warehouse.sql("select a from s.v").await, json!([[a]]), "{sql}");
     }
 }
+
+#[tokio::test]
+async fn in_a_subquery_does_not_know_where_something_is_null() {
+    let warehouse = Warehouse::start().await;
+    let ask = async |condition: &str| {
+        let rows = "(values (1), (null), (3)) a(g)";
+        let sql = format!("select g from {rows} where {condition} order by g nulls first");
+        let rows = warehouse.sql(&sql).await.rows;
+        Value::from(rows.into_iter().flatten().collect::<Vec<_>>())
+    };
+    const ONE: &str = "(select 1)";
+    const ONE_OR_NULL: &str = "(select * from (values (1), (null)) b(v))";
+    const NOTHING: &str = "(select 1 where false)";
+    const OWN: &str = "(select v from (values (1, 1), (null, 3)) b(v, k) where b.k = a.g)";
+
+    for (condition, rows) in [
+        (format!("g in {ONE}"), json!([1])),
+        (format!("g not in {ONE}"), json!([3])),
+        (format!("g not in {ONE_OR_NULL}"), json!([])),
+        (format!("g not in {NOTHING}"), json!([null, 1, 3])),
+        (format!("g in {ONE} or g > 2"), json!([1, 3])),
+        (format!("g not in {ONE} or g > 100"), json!([3])),
+        (format!("g not in {ONE_OR_NULL} or g > 100"), json!([])),
+        (format!("g not in {NOTHING} or g > 100"), json!([null, 1, 3])),
+        (format!("g not in {OWN} or g > 100"), json!([null])),
+        (format!("not (g in {ONE} and g < 100)"), json!([3])),
+        (format!("(g in {ONE}) is null"), json!([null])),
+        (format!("(g in {ONE_OR_NULL}) is null"), json!([null, 3])),
+        (format!("(g in {NOTHING}) is null"), json!([])),
+        (format!("(g not in {ONE_OR_NULL}) is not null"), json!([1])),
+        (format!("coalesce(g in {ONE}, true)"), json!([null, 1])),
+        (
+            format!("case when g in {ONE} then false else true end"),
+            json!([null, 3]),
+        ),
+        (format!("(g in {ONE}) = (g in {ONE_OR_NULL})"), json!([1])),
+    ] {
+        assert_eq!(ask(&condition).await, rows, "{condition}");
+    }
+}
