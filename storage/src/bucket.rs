@@ -18,11 +18,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;
 use object_store::gcp::GoogleConfigKey;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -183,6 +184,18 @@ impl Bucket {
     /// Which query an object below [`Self::staging_root`] or [`Self::results_root`] belongs to, by its path.
     pub fn query_of(path: &Path) -> Option<QueryId> {
         path.filename()?.parse().ok()
+    }
+
+    /// Removes the objects below a folder that `is_unwanted` names. One that is gone already is gone.
+    pub async fn remove_below(&self, folder: &Path, is_unwanted: impl Fn(&Path) -> bool) -> Result<()> {
+        let there: Vec<ObjectMeta> = self.store.list(Some(folder)).try_collect().await?;
+        for object in there.iter().filter(|object| is_unwanted(&object.location)) {
+            match self.store.delete(&object.location).await {
+                Err(error) if !matches!(error, object_store::Error::NotFound { .. }) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Where the rows of all queries wait.

@@ -1,8 +1,7 @@
 //! What a query leaves in the bucket that nobody reads again.
 
-use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
 use tracing::debug;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::queries::{QueryRecord, QueryState};
@@ -34,12 +33,7 @@ async fn remove_object(house: &House, path: &str) -> Result<()> {
 
 async fn remove_export(house: &House, flight: &Flight, name: &str) -> Result<()> {
     let folder = Bucket::export_path(&flight.record.project, name, &flight.record.id)?;
-    let store = house.bucket.store();
-    let files: Vec<ObjectMeta> = store.list(Some(&folder)).try_collect().await.map_err(unavailable)?;
-    for file in files {
-        store.delete(&file.location).await.map_err(unavailable)?;
-    }
-    Ok(())
+    Ok(house.bucket.remove_below(&folder, |_| true).await?)
 }
 
 fn unavailable(error: object_store::Error) -> Error {
