@@ -12,6 +12,7 @@ pub mod estimate;
 pub mod formats;
 mod membership;
 pub mod params;
+pub mod profile;
 pub mod session;
 pub mod sql;
 pub mod task;

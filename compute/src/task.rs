@@ -162,9 +162,25 @@ pub enum Frame {
         files: Vec<ExportedFile>,
     },
     /// All is said.
-    End(Usage),
-    /// There is no answer, and this is why.
-    Failed(SqlError),
+    End(Report),
+    /// There is no answer.
+    Failed {
+        /// Why not.
+        error: SqlError,
+        /// What it used all the same.
+        report: Report,
+    },
+}
+
+/// What a query used, and how it ran.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// What the head knows of it.
+    pub usage: Usage,
+    /// Whether that has what other workers read. If not, they know.
+    pub is_complete: bool,
+    /// Its [`Profile`](crate::profile::Profile) in JSON. None when there was no plan worth one.
+    pub profile: Option<String>,
 }
 
 /// What a plan would read and what would come out.
@@ -176,6 +192,8 @@ pub struct Planned {
     pub bytes_processed: u64,
     /// The same by table.
     pub tables: Vec<PlannedTable>,
+    /// Whether several workers can share it. Some plans mean something else in parts.
+    pub is_shareable: bool,
 }
 
 /// What a plan would read of one table.
@@ -193,18 +211,25 @@ pub struct PlannedTable {
     pub bytes: u64,
 }
 
-/// What the gateway says to a worker whose query has another one as its head. The answer is a [`PartUsage`].
+/// What the gateway says to a worker whose query has another one as its head. The answer is a [`PartUsage`], of what it did
+/// since the last one that was read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
-    /// From now on do parts of this project's queries, and of no other's.
-    BelongTo {
-        /// Whose worker it is.
+    /// From now on do parts of this attempt at a query, and of no other.
+    Serve {
+        /// Whose worker it is, now and for ever.
         project: ProjectId,
-        /// What the tickets of these queries are checked with.
+        /// The query.
+        query: QueryId,
+        /// Which attempt at it.
+        attempt: u32,
+        /// What its ticket is checked with.
         tickets: PublicKey,
     },
-    /// Say what you used since you were last asked.
+    /// Say how far you are.
+    Look,
+    /// The query is over: say what you used, and begin anew.
     ReadMeter,
     /// Nothing is wanted of you any more: end at once.
     End,
@@ -217,15 +242,27 @@ pub struct PartUsage {
     pub cpu_ms: u64,
     /// The most memory that it held.
     pub peak_memory_bytes: u64,
+    /// Bytes read from storage.
+    pub bytes_read: u64,
+    /// Tasks that it has done.
+    pub tasks_done: u64,
 }
 
-/// How far a query has come.
+/// How far a query has come, as its head sees it.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Rows that came out so far.
     pub rows: u64,
     /// Bytes read from storage so far.
     pub bytes_read: u64,
+    /// CPU time of the head so far.
+    pub cpu_ms: u64,
+    /// The stages of its plan.
+    pub stages: u64,
+    /// The tasks of all stages.
+    pub tasks: u64,
+    /// Those that the head has done.
+    pub tasks_done: u64,
 }
 
 /// One exported file.

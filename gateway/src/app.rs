@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::warn;
 use wasmhouse_compute::causes;
-use wasmhouse_compute::cluster::{Pool, ProcessConfig, RegisteredConfig, build_of};
+use wasmhouse_compute::cluster::{Certificates, KubernetesConfig, Pool, ProcessConfig, RegisteredConfig, build_of};
 use wasmhouse_compute::worker::WorkerLog;
 use wasmhouse_storage::bucket::{Bucket, BucketConfig};
 use wasmhouse_storage::catalog::Catalog;
@@ -55,15 +55,22 @@ impl App {
         let admission = Admission::new(limits(config), Duration::from_millis(config.queries.queue_timeout_ms));
         // This gateway, as the owner of its queries and of the workers that it has.
         let owner = format!("gateway-{:016x}", rand::random::<u64>());
-        let process = process_config(config, bucket_config, data.join("spill"))?;
-        let pool = match config.workers.source {
-            WorkerSource::Children => Pool::of_children(process, config.workers_max()).await?,
-            WorkerSource::Registered => Pool::of_registered(RegisteredConfig {
+        let registered = || -> Result<RegisteredConfig, BoxError> {
+            Ok(RegisteredConfig {
                 workers: Workers::new(&catalog),
                 owner: owner.clone(),
-                build: build_of(&process.program)?,
+                build: build_of(&std::env::current_exe()?)?,
                 lease: Duration::from_secs(config.upkeep.lease_s),
-            })?,
+                certificates: certificates(config)?,
+            })
+        };
+        let pool = match config.workers.source {
+            WorkerSource::Children => {
+                let process = process_config(config, bucket_config, data.join("spill"))?;
+                Pool::of_children(process, config.workers_max()).await?
+            }
+            WorkerSource::Registered => Pool::of_registered(registered()?)?,
+            WorkerSource::Kubernetes => Pool::of_kubernetes(registered()?, pods(config)).await?,
         };
         let delta = DeltaTables::new(bucket.clone());
         let records = queries::Queries::new(&catalog);
@@ -144,6 +151,35 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+/// What a process of several machines shows to the others, if the settings name it.
+pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, BoxError> {
+    let tls = &config.workers.tls;
+    if tls.ca.is_empty() {
+        return Ok(None);
+    }
+    let (ca, cert, key) = (Path::new(&tls.ca), Path::new(&tls.cert), Path::new(&tls.key));
+    let read = Certificates::read(ca, cert, key, &tls.worker_name);
+    Ok(Some(
+        read.map_err(|error| format!("the settings of workers.tls: {error}"))?,
+    ))
+}
+
+fn pods(config: &Config) -> KubernetesConfig {
+    let pods = &config.workers.kubernetes;
+    fn said(setting: &str) -> Option<&str> {
+        Some(setting).filter(|setting| !setting.is_empty())
+    }
+    KubernetesConfig {
+        workload: pods.workload.clone(),
+        namespace: said(&pods.namespace).map(str::to_owned),
+        kubeconfig: said(&pods.kubeconfig).map(PathBuf::from),
+        least: pods.min,
+        most: pods.max,
+        idle: Duration::from_secs(config.workers.idle_s),
+        start_time: Duration::from_secs(pods.start_s),
+    }
+}
+
 /// A worker of this machine, that spills to `spill_dir`.
 pub(crate) fn process_config(
     config: &Config,
@@ -160,6 +196,7 @@ pub(crate) fn process_config(
         spill_bytes: config.workers.spill_mib * MIB,
         spill_dir,
         threads: config.worker_threads(),
+        certificates: None,
         log: WorkerLog {
             json: config.log.format == LogFormat::Json,
             level: config.log.level.clone(),

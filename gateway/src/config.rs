@@ -66,7 +66,7 @@ pub(crate) struct BucketSettings {
 pub(crate) struct WorkerConfig {
     /// Where workers come from.
     pub(crate) source: WorkerSource,
-    /// Workers that this gateway may have at once; 0: twice the cores, at least 4.
+    /// Workers that this gateway may have at once; 0: twice the cores, at least 4, or as many as there may be pods.
     pub(crate) max: usize,
     /// Of these, those that one project may hold; 0: all but one.
     pub(crate) max_per_project: usize,
@@ -82,6 +82,24 @@ pub(crate) struct WorkerConfig {
     pub(crate) idle_s: u64,
     /// How much a project gets beside others while queries wait, by its name; 1 for those that are not named.
     pub(crate) weights: BTreeMap<ProjectId, NonZeroU32>,
+    /// Where Kubernetes starts workers.
+    pub(crate) kubernetes: PodConfig,
+    /// How gateways and registered workers know each other.
+    pub(crate) tls: TlsConfig,
+}
+
+/// Certificates of gateways and registered workers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsConfig {
+    /// The authority that signed those of all, a file in PEM; empty: nothing is encrypted.
+    pub(crate) ca: String,
+    /// This process's own.
+    pub(crate) cert: String,
+    /// Its private key.
+    pub(crate) key: String,
+    /// The name in the certificate of every worker.
+    pub(crate) worker_name: String,
 }
 
 /// Where workers come from.
@@ -92,6 +110,26 @@ pub(crate) enum WorkerSource {
     Children,
     /// `wasmhouse worker` runs where it is started, and registers in the catalog.
     Registered,
+    /// The same, in pods of which there are as many as are wanted.
+    Kubernetes,
+}
+
+/// Pods that run `wasmhouse worker`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PodConfig {
+    /// `deployment/NAME` or `statefulset/NAME`.
+    pub(crate) workload: String,
+    /// Where it is; empty: where the gateway is, or its kubeconfig says.
+    pub(crate) namespace: String,
+    /// A file that says how to reach the cluster; empty: what `kubectl` would use, or the pod's own account.
+    pub(crate) kubeconfig: String,
+    /// Pods that stay when nobody wants any.
+    pub(crate) min: u32,
+    /// Pods that there are at most.
+    pub(crate) max: u32,
+    /// How long a query waits for the pods that it deserves beside its first, in seconds.
+    pub(crate) start_s: u64,
 }
 
 /// What one query may do.
@@ -187,6 +225,18 @@ impl Default for Config {
                 spill_mib: 51_200,
                 idle_s: 300,
                 weights: BTreeMap::new(),
+                kubernetes: PodConfig {
+                    workload: "deployment/wasmhouse-worker".to_owned(),
+                    namespace: String::new(),
+                    kubeconfig: String::new(),
+                    min: 0,
+                    max: 8,
+                    start_s: 60,
+                },
+                tls: TlsConfig {
+                    worker_name: "wasmhouse-worker".to_owned(),
+                    ..TlsConfig::default()
+                },
             },
             queries: QueryConfig {
                 timeout_ms: 300_000,
@@ -222,7 +272,11 @@ impl QueryConfig {
     pub(crate) fn workers_for(&self, bytes: u64, needed: Option<Duration>) -> usize {
         let of_cpu = |cpu: Duration| (cpu.as_millis() as u64).saturating_mul(USUAL_BYTES_PER_CPU_MS);
         let bytes = needed.map_or(bytes, of_cpu);
-        let deserved = bytes.div_ceil(self.mib_per_worker << 20);
+        let deserved = match self.mib_per_worker << 20 {
+            0 if bytes > 0 => u64::MAX,
+            0 => 1,
+            share => bytes.div_ceil(share),
+        };
         usize::try_from(deserved)
             .unwrap_or(usize::MAX)
             .clamp(1, self.workers_max)
@@ -278,10 +332,10 @@ impl Config {
 
     /// Workers that this gateway may have at once.
     pub(crate) fn workers_max(&self) -> usize {
-        if self.workers.max == 0 {
-            (2 * cores()).max(4)
-        } else {
-            self.workers.max
+        match (self.workers.max, self.workers.source) {
+            (0, WorkerSource::Kubernetes) => self.workers.kubernetes.max as usize,
+            (0, WorkerSource::Children | WorkerSource::Registered) => (2 * cores()).max(4),
+            (most, _) => most,
         }
     }
 
@@ -358,6 +412,8 @@ mod tests {
             ("[workers]\nmemory_mib = 0\n", "workers.memory_mib"),
             ("[workers]\nmemory_mib = 4096\n", "workers.process_mib"),
             ("[workers]\nmax = \"many\"\n", "workers.max"),
+            ("[workers.kubernetes]\nmin = 9\n", "workers.kubernetes.max"),
+            ("[workers.tls]\nca = \"ca.pem\"\n", "workers.tls.cert"),
             ("[workers.weights]\nshop = 0\n", "workers.weights.shop"),
             ("[workers.weights]\n\"no name\" = 2\n", "workers.weights"),
             ("[workers]\nprocess_mib = 9000000000000000000\n", "workers.process_mib"),

@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wasmhouse_compute::cluster::Pool;
+use wasmhouse_compute::profile::Profile;
 use wasmhouse_compute::sql::{self, Limits, Statement};
 use wasmhouse_compute::task::Planned;
 use wasmhouse_storage::bucket::Bucket;
@@ -353,6 +354,23 @@ impl Queries {
         let manifest: ResultManifest = serde_json::from_str(manifest).map_err(|error| Error::Internal(error.into()))?;
         let reader = ResultReader::open(self.0.bucket.store(), &manifest)?;
         Ok((reader, manifest))
+    }
+
+    /// How the plan of a query ran.
+    pub(crate) async fn profile(&self, caller: &Caller, id: &QueryId) -> Result<Profile> {
+        let accepted = self.get(caller, id).await?;
+        if !accepted.record.state.is_final() {
+            return Err(Error::Conflict(format!(
+                "query {id} has not ended; its profile is there when it has"
+            )));
+        }
+        let profile = self.0.records.profile(&accepted.record.project, id).await?;
+        let profile = profile.ok_or_else(|| {
+            Error::NotFound(format!(
+                "query {id} has no profile: it had no plan worth one, was stopped before its plan had ended, or is too long ago"
+            ))
+        })?;
+        serde_json::from_str(&profile).map_err(|error| Error::Internal(error.into()))
     }
 
     /// How long ago a query was created.

@@ -186,6 +186,7 @@ impl Upkeep {
                 usage: *usage,
                 error: None,
                 results: None,
+                profile: None,
                 effect,
                 billed: true,
             });
@@ -307,6 +308,7 @@ fn lost() -> End {
         usage: Usage::default(),
         error: Some(error),
         results: None,
+        profile: None,
         effect: Effect::None,
         billed: false,
     }

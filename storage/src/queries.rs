@@ -253,6 +253,11 @@ impl Queries {
         db::queries::one(&mut *self.db.reader().await?, project, id).await
     }
 
+    /// How the plan of a query ran, if it has ended and that is kept.
+    pub async fn profile(&self, project: &ProjectId, id: &QueryId) -> Result<Option<String>> {
+        db::queries::profile(&mut *self.db.reader().await?, project, id).await
+    }
+
     /// A page of a project's queries, the newest first, without the manifests of their results.
     pub async fn list(&self, project: &ProjectId, filter: &Filter) -> Result<Vec<QueryRecord>> {
         if filter.words().any(|word| word.contains('\0')) {

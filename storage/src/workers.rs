@@ -75,6 +75,19 @@ pub struct Leased {
     pub token: String,
 }
 
+/// What there is and what is waited for, of all gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Somebody has them.
+    pub(crate) leased: u64,
+    /// Nobody has them, and only some could have them.
+    pub(crate) kept: u64,
+    /// Whoever waits can have them, or those that are about to be started in their place.
+    pub(crate) anybodys: u64,
+    /// Somebody waits for so many that are not there.
+    pub(crate) missing: u64,
+}
+
 /// What its host learns of a worker when it says that it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -219,10 +232,28 @@ impl Workers {
         db::workers::release(&mut *self.db.writer().await?, id, owner, is_good, now).await
     }
 
+    /// The queries of a gateway wait for so many workers. It counts for as long as a worker that is not heard of is believed to
+    /// live.
+    pub async fn demand(&self, owner: &str, count: u64) -> Result<()> {
+        let until = self.db.now().plus(ALIVE_FOR);
+        db::workers::demand(&mut *self.db.writer().await?, owner, count, until).await
+    }
+
+    /// How many workers there should be for all gateways, for queries of this build: those that were needed within `idle`, and
+    /// those that are missed.
+    pub async fn wanted(&self, build: &str, idle: Duration) -> Result<u64> {
+        let now = self.db.now();
+        let counts = db::workers::counts(&mut *self.db.reader().await?, build, now, now.minus(idle)).await?;
+        // Of those that anybody can have, who waits has one in a moment.
+        Ok(counts.leased + counts.kept + counts.anybodys.max(counts.missing))
+    }
+
     /// Forgets the workers that have not been heard of for long. Says how many.
     pub async fn forget(&self) -> Result<u64> {
-        let silent_since = self.db.now().minus(REMEMBERED_FOR);
-        db::workers::forget(&mut *self.db.writer().await?, silent_since).await
+        let now = self.db.now();
+        let mut connection = self.db.writer().await?;
+        db::workers::forget_demands(&mut connection, now).await?;
+        db::workers::forget(&mut connection, now.minus(REMEMBERED_FOR)).await
     }
 }
 

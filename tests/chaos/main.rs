@@ -5,6 +5,7 @@
 //! `WASMHOUSE_CHAOS_ROUNDS` says how many there are.
 
 mod books;
+mod crews;
 mod work;
 
 #[path = "../harness/mod.rs"]
@@ -96,7 +97,7 @@ async fn kill_nine_at_any_moment_loses_nothing_and_bills_nothing_twice() {
     assert!(warehouse.stop().await, "a gateway that is asked to end, ends well");
     warehouse.configure(SETTINGS_AT_THE_END);
     warehouse.restart().await;
-    no_orphans(&warehouse).await;
+    no_orphans(&warehouse, work::DATASET).await;
     books.audit(&warehouse).await;
 }
 
@@ -118,11 +119,11 @@ async fn settled(warehouse: &Warehouse) {
 }
 
 /// Waits until the bucket holds the files of the tables and no others.
-async fn no_orphans(warehouse: &Warehouse) {
+async fn no_orphans(warehouse: &Warehouse, dataset: &str) {
     let mut last = String::new();
     let patience = tokio::time::timeout(PATIENCE, async {
         loop {
-            let referred = files_referred_to(warehouse).await;
+            let referred = files_referred_to(warehouse, dataset).await;
             let found = warehouse.files_in_bucket("tables", "parquet");
             let staged = warehouse.files_in_bucket("staging", "*");
             if found.len() as u64 == referred && staged.is_empty() {
@@ -138,9 +139,9 @@ async fn no_orphans(warehouse: &Warehouse) {
     assert!(patience.await.is_ok(), "files that nobody refers to stay: {last}");
 }
 
-async fn files_referred_to(warehouse: &Warehouse) -> u64 {
+async fn files_referred_to(warehouse: &Warehouse, dataset: &str) -> u64 {
     let tables = warehouse
-        .get(&format!("/v1/datasets/{}/tables", work::DATASET))
+        .get(&format!("/v1/datasets/{dataset}/tables"))
         .await
         .expect("a list");
     let mut referred = 0;
@@ -150,7 +151,7 @@ async fn files_referred_to(warehouse: &Warehouse) -> u64 {
             .and_then(|name| name.split_once('.'))
             .expect("dataset.table");
         let table = warehouse
-            .get(&format!("/v1/datasets/{}/tables/{name}", work::DATASET))
+            .get(&format!("/v1/datasets/{dataset}/tables/{name}"))
             .await
             .expect("it is listed");
         referred += table["files"].as_u64().expect("a table counts its files");

@@ -2,6 +2,9 @@
 
 use serde_json::json;
 
+use tempfile::TempDir;
+
+use crate::harness::certificates::Certificates;
 use crate::harness::host::Host;
 use crate::harness::postgres::new_catalog;
 use crate::{Warehouse, eventually, is_alive};
@@ -269,4 +272,41 @@ async fn a_worker_that_cannot_be_reached_says_so_at_its_start() {
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && told.contains(says), "{told}");
     }
+}
+
+#[tokio::test]
+async fn gateways_and_workers_that_have_certificates_talk_to_nobody_else() {
+    let folder = TempDir::new().expect("a folder");
+    let settings = |certificates: &Certificates| {
+        let queries = "[queries]\nworkers_max = 2\nmib_per_worker = 1\nqueue_timeout_ms = 2000\n";
+        format!("{REGISTERED}{queries}{}", certificates.settings())
+    };
+    let mut warehouse = Warehouse::start_with(&settings(&Certificates::new(folder.path()))).await;
+    let (first, _second) = (warehouse.host().await, warehouse.host().await);
+    assert!(first.url().starts_with("https://127.0.0.1:"), "{}", first.url());
+
+    // Its head and the other worker talk to each other, too.
+    warehouse.sql("create schema s").await;
+    let rows = "select value as n, value % 7 as k from generate_series(1, 400000)";
+    warehouse.sql(&format!("create table s.numbers as {rows}")).await;
+    let counted = warehouse
+        .sql("select k, count(*) as n from s.numbers group by k order by k")
+        .await;
+    assert_eq!(counted.rows[0], [json!(0), json!(57142)]);
+
+    let stranger = reqwest::Client::builder()
+        .danger_accept_invalid_certs(true)
+        .build()
+        .expect("a client");
+    let answer = stranger.get(first.url()).send().await;
+    assert!(answer.is_err(), "who shows no certificate is not heard: {answer:?}");
+    let plain = first.url().replace("https://", "http://");
+    assert!(reqwest::get(plain).await.is_err(), "nothing is said in the clear");
+
+    // A gateway of another authority finds no worker that it believes.
+    let others = TempDir::new().expect("a folder");
+    warehouse.configure(&settings(&Certificates::new(others.path())));
+    warehouse.restart().await;
+    let error = warehouse.refused("select count(*) from s.numbers").await;
+    assert_eq!(error.code, "busy", "{error}");
 }

@@ -5,13 +5,13 @@ use serde_json::json;
 use crate::{Warehouse, eventually, freeze_process, is_alive};
 
 /// Every query that reads a MiB has three workers.
-const THREE_WORKERS: &str = "[workers]\nmax = 8\n[queries]\nworkers_max = 3\nmib_per_worker = 1\n";
+pub(super) const THREE_WORKERS: &str = "[workers]\nmax = 8\n[queries]\nworkers_max = 3\nmib_per_worker = 1\n";
 
 /// How many rows the table of these tests has.
-const ROWS: u64 = 600_000;
+pub(super) const ROWS: u64 = 600_000;
 
 /// A warehouse with a table of some MiB in two files.
-async fn numbers(settings: &str) -> Warehouse {
+pub(super) async fn numbers(settings: &str) -> Warehouse {
     let warehouse = Warehouse::start_with(settings).await;
     warehouse.dataset("s").await;
     let rows = "select value as n, value % 1000 as g, cast(value as varchar) as t from generate_series";
@@ -25,7 +25,7 @@ async fn numbers(settings: &str) -> Warehouse {
 }
 
 /// Waits until a query has been given its three workers.
-async fn runs_on_its_workers(warehouse: &Warehouse, id: &str) {
+pub(super) async fn runs_on_its_workers(warehouse: &Warehouse, id: &str) {
     eventually("it runs on its workers", async || {
         let query = warehouse
             .get(&format!("/v1/queries/{id}"))

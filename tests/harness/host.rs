@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::process::{Server, children_of, kill_process};
+use super::proxy::Proxy;
 
 /// One `wasmhouse worker`. It ends with the test, as a warehouse does.
 pub(crate) struct Host(Server);
@@ -10,7 +11,20 @@ pub(crate) struct Host(Server);
 impl Host {
     /// Starts it, and waits until it has registered.
     pub(super) async fn start(data: &Path, config: Option<&Path>) -> Self {
-        Self(Server::worker(data, config, &super::log_path(data)).await)
+        let anywhere = ["--listen", "127.0.0.1:0"].map(str::to_owned);
+        Self(Server::worker(data, config, &super::log_path(data), &anywhere).await)
+    }
+
+    /// The same, behind a network.
+    pub(super) async fn start_behind(data: &Path, config: Option<&Path>, network: &Proxy) -> Self {
+        let (listen, advertise) = (network.to().to_string(), network.at().to_string());
+        let where_to = ["--listen".to_owned(), listen, "--advertise".to_owned(), advertise];
+        Self(Server::worker(data, config, &super::log_path(data), &where_to).await)
+    }
+
+    /// Where its first worker is reached.
+    pub(crate) fn url(&self) -> &str {
+        &self.0.url
     }
 
     /// The process id of the host itself, which runs nothing of a tenant's.

@@ -10,9 +10,12 @@
 
 pub(crate) mod answers;
 pub(crate) mod caller;
+pub(crate) mod certificates;
 pub(crate) mod host;
+pub(crate) mod pods;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod wire;
 
@@ -27,6 +30,7 @@ use tokio::io::AsyncWriteExt;
 use caller::Caller;
 use host::Host;
 use process::{Server, children_of, kill_process};
+use proxy::Proxy;
 
 /// How long anything may take to come true before a test calls it never.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,6 +68,27 @@ impl Warehouse {
         });
 
         Self::on(data, config).await
+    }
+
+    /// What a server says that cannot start with these settings.
+    pub(crate) async fn refused_with(settings: &str) -> String {
+        let data = new_data();
+        let config = data.path().join("wasmhouse.toml");
+        fs::write(&config, settings).expect("the settings file is in a directory we made");
+        let server = process::wasmhouse()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path())
+            .arg("--config")
+            .arg(&config)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let ended = tokio::time::timeout(PATIENCE, server).await;
+        let output = ended
+            .expect("it ends by itself")
+            .expect("the binary was built for this test");
+        assert!(!output.status.success(), "it started");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Another gateway with the same settings and the same first caller. Where they say so, it has the same catalog and bucket.
@@ -163,6 +188,11 @@ impl Warehouse {
     /// A worker of its own for this warehouse, if its settings ask for such workers.
     pub(crate) async fn host(&self) -> Host {
         Host::start(self.data(), self.config.as_deref()).await
+    }
+
+    /// The same, which is reached through this network by everybody but the catalog.
+    pub(crate) async fn host_behind(&self, network: &Proxy) -> Host {
+        Host::start_behind(self.data(), self.config.as_deref(), network).await
     }
 
     /// The process id of the gateway.

@@ -37,15 +37,23 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn gateway(data: &Path, config: Option<&Path>, log: &Path) -> Self {
-        Self::start("serve", "listening on ", data, config, log).await
+        let anywhere = ["--listen", "127.0.0.1:0"].map(str::to_owned);
+        Self::start("serve", "listening on ", data, config, log, &anywhere).await
     }
 
-    pub(super) async fn worker(data: &Path, config: Option<&Path>, log: &Path) -> Self {
-        Self::start("worker", "offered at ", data, config, log).await
+    pub(super) async fn worker(data: &Path, config: Option<&Path>, log: &Path, where_to: &[String]) -> Self {
+        Self::start("worker", "offered at ", data, config, log, where_to).await
     }
 
     /// Starts it, and waits until it says where it is.
-    async fn start(what: &str, says: &str, data: &Path, config: Option<&Path>, log: &Path) -> Self {
+    async fn start(
+        what: &str,
+        says: &str,
+        data: &Path,
+        config: Option<&Path>,
+        log: &Path,
+        where_to: &[String],
+    ) -> Self {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -53,8 +61,9 @@ impl Server {
             .expect("the log is in a directory we made");
         let mut command = wasmhouse();
         command
-            .args([what, "--listen", "127.0.0.1:0", "--exit-with-parent", "--data"])
-            .arg(data);
+            .args([what, "--exit-with-parent", "--data"])
+            .arg(data)
+            .args(where_to);
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
@@ -145,6 +154,11 @@ pub(crate) fn kill_process(pid: u32) {
 /// Stops a process where it is: it is there, and does nothing.
 pub(crate) fn freeze_process(pid: u32) {
     signal(pid, "STOP");
+}
+
+/// Lets a frozen process go on.
+pub(crate) fn thaw_process(pid: u32) {
+    signal(pid, "CONT");
 }
 
 /// Whether a process runs. One that has ended and waits to be noticed by its parent does not.

@@ -32,6 +32,7 @@ mod words;
 mod harness;
 
 use std::collections::VecDeque;
+use std::env;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -73,9 +74,19 @@ async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
     );
 }
 
+/// The settings of the house. `WASMHOUSE_SQL_WORKERS=3` gives every query that reads anything three workers.
+fn settings() -> String {
+    match env::var("WASMHOUSE_SQL_WORKERS") {
+        Ok(workers) => {
+            format!("[workers]\nmax = 12\nthreads = 2\n[queries]\nworkers_max = {workers}\nmib_per_worker = 0\n")
+        }
+        Err(_) => String::new(),
+    }
+}
+
 /// Takes files from the queue until there are none.
 async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions, shelves: &Shelves) -> Report {
-    let warehouse = Warehouse::start().await;
+    let warehouse = Warehouse::start_with(&settings()).await;
     let caller = warehouse.project("datafusion").await;
     let mut report = Report::default();
     loop {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use url::Url;
-use wasmhouse_storage::ids::ProjectId;
 
 use super::channel::endpoint;
 use super::conversation::{Conversation, order};
 use super::ticket::PublicKey;
+use super::tls::Certificates;
 use crate::task::{Order, PartUsage, Task};
-use crate::{Error, Result};
+use crate::{Error, Result, causes};
 
 /// How long a worker that is idle may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -18,7 +18,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a worker may take to take an order to end.
 const END_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A worker that can be asked.
+/// A worker that can be asked. A clone asks the same one.
+#[derive(Clone)]
 pub(super) struct Contact {
     /// Where it listens.
     pub(super) url: Url,
@@ -28,12 +29,12 @@ pub(super) struct Contact {
 
 impl Contact {
     /// Connects to the worker that listens at `url`.
-    pub(super) async fn make(url: Url, token: String) -> Result<Self> {
-        let endpoint = endpoint(&url).map_err(|error| Error::Internal(error.into()))?;
+    pub(super) async fn make(url: Url, token: String, certificates: Option<&Certificates>) -> Result<Self> {
+        let endpoint = endpoint(&url, certificates).map_err(Error::Internal)?;
         let channel = endpoint
             .connect()
             .await
-            .map_err(|error| Error::WorkerLost(format!("it cannot be reached: {error}")))?;
+            .map_err(|error| Error::WorkerLost(format!("it cannot be reached: {}", causes(&error))))?;
         Ok(Self { url, token, channel })
     }
 
@@ -42,15 +43,23 @@ impl Contact {
         Conversation::start(self.channel.clone(), &self.token, task).await
     }
 
-    /// Tells the worker whose it is, before other workers ask anything of it.
-    pub(super) async fn belong_to(&self, project: &ProjectId, tickets: &PublicKey) -> Result<()> {
-        let said = Order::BelongTo {
-            project: project.clone(),
+    /// Tells the worker what it is to do parts of, before other workers ask anything of it.
+    pub(super) async fn serve(&self, task: &Task, tickets: &PublicKey) -> Result<()> {
+        let said = Order::Serve {
+            project: task.project.clone(),
+            query: task.query.clone(),
+            attempt: task.attempt,
             tickets: tickets.clone(),
         };
         let told = tokio::time::timeout(ANSWER_TIMEOUT, self.order(&said)).await;
         told.map_err(|_| Error::WorkerLost("it does not answer".to_owned()))?
             .map(drop)
+    }
+
+    /// How far the worker is with a query that another one is the head of.
+    pub(super) async fn look(&self) -> Result<PartUsage> {
+        let looked = tokio::time::timeout(ANSWER_TIMEOUT, self.order(&Order::Look)).await;
+        looked.map_err(|_| Error::WorkerLost("it does not answer".to_owned()))?
     }
 
     /// What the worker used for a query that another one was the head of.

@@ -110,7 +110,7 @@ impl Conversation {
     }
 }
 
-/// Says something to a worker whose query has another one as its head, and hears what it used since it was last asked.
+/// Says something to a worker whose query has another one as its head, and hears what it used of it.
 pub(super) async fn order(channel: Channel, token: &str, order: &Order) -> Result<PartUsage> {
     let text = serde_json::to_vec(order).map_err(|error| Error::Internal(error.into()))?;
     let request = signed(Action::new("order", text), token)?;

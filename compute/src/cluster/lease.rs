@@ -1,7 +1,6 @@
 //! A worker that serves one query and nobody else.
 
 use url::Url;
-use wasmhouse_storage::ids::ProjectId;
 
 use super::children::ChildLease;
 use super::contact::Contact;
@@ -10,6 +9,16 @@ use super::registered::RegisteredLease;
 use super::ticket::PublicKey;
 use crate::task::{PartUsage, Task};
 use crate::{Error, Result};
+
+/// Sees how far a worker is with a query that another one is the head of.
+pub struct Lookout(Contact);
+
+impl Lookout {
+    /// What it has done so far.
+    pub async fn look(&self) -> Result<PartUsage> {
+        self.0.look().await
+    }
+}
 
 /// A worker for one query. It is free for the next one by [`Lease::give_back`]; dropped, it is ended.
 pub struct Lease(pub(super) Leased);
@@ -35,9 +44,14 @@ impl Lease {
         self.contact().ask(task).await
     }
 
-    /// Tells its worker whose it is, and whose tickets are good.
-    pub(super) async fn belong_to(&self, project: &ProjectId, tickets: &PublicKey) -> Result<()> {
-        self.contact().belong_to(project, tickets).await
+    /// A way to look at its worker while the query runs.
+    pub fn lookout(&self) -> Lookout {
+        Lookout(self.contact().clone())
+    }
+
+    /// Tells its worker what it is to do parts of, and which ticket is good.
+    pub(super) async fn serve(&self, task: &Task, tickets: &PublicKey) -> Result<()> {
+        self.contact().serve(task, tickets).await
     }
 
     fn contact(&self) -> &Contact {

@@ -5,20 +5,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmhouse_storage::BoxError;
 use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ids::{ProjectId, QueryId};
 
 use super::children::Children;
+use super::kubernetes::{KubernetesConfig, Scaler};
 use super::lease::{Lease, Leased};
 use super::process::ProcessConfig;
 use super::registered::{Registered, RegisteredConfig};
 use super::ticket::{PublicKey, Signer};
 use crate::Result;
+use crate::task::Task;
 
 /// The workers that a gateway can have. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool {
     source: Source,
+    /// Who starts workers, if they are pods.
+    scaler: Option<Arc<Scaler>>,
     /// What the workers of a query show each other.
     tickets: Arc<Signer>,
 }
@@ -32,17 +37,25 @@ enum Source {
 impl Pool {
     /// Child processes of this one, at most so many, one of them always warm.
     pub async fn of_children(config: ProcessConfig, most: usize) -> Result<Self> {
-        Self::of(Source::Children(Children::start(config, most).await?))
+        Self::of(Source::Children(Children::start(config, most).await?), None)
     }
 
     /// The workers that are registered in the catalog.
     pub fn of_registered(config: RegisteredConfig) -> Result<Self> {
-        Self::of(Source::Registered(Registered::new(config, Clock::System)))
+        Self::of(Source::Registered(Registered::new(config, Clock::System)), None)
     }
 
-    fn of(source: Source) -> Result<Self> {
+    /// The workers that are registered in the catalog, of which Kubernetes starts as many as are wanted.
+    pub async fn of_kubernetes(config: RegisteredConfig, pods: KubernetesConfig) -> Result<Self, BoxError> {
+        let registered = Registered::new(config, Clock::System);
+        let scaler = Scaler::start(pods, Arc::clone(&registered)).await?;
+        Ok(Self::of(Source::Registered(registered), Some(Arc::new(scaler)))?)
+    }
+
+    fn of(source: Source, scaler: Option<Arc<Scaler>>) -> Result<Self> {
         Ok(Self {
             source,
+            scaler,
             tickets: Arc::new(Signer::new(Clock::System)?),
         })
     }
@@ -62,9 +75,10 @@ impl Pool {
         }
     }
 
-    /// Further workers for a query that has one: so many as children, as many as are free if others start them. One that
-    /// does not answer spoils it for all.
-    pub async fn lease_more(&self, project: &ProjectId, wanted: usize) -> Result<Vec<Lease>> {
+    /// Further workers for a query that has one, as many of the wanted ones as answer. Children are started; registered workers
+    /// must be free, and are waited for, but not longer than `patience`, only where pods are being started.
+    pub async fn lease_more(&self, task: &Task, wanted: usize, patience: Duration) -> Result<Vec<Lease>> {
+        let project = &task.project;
         let leases: Vec<Lease> = match &self.source {
             Source::Children(children) => {
                 let starting = (0..wanted).map(|_| children.lease(project));
@@ -76,7 +90,12 @@ impl Pool {
                     .collect()
             }
             Source::Registered(registered) => {
-                let leases = registered.lease_more(project, wanted).await?;
+                let scaler = self.scaler.as_deref();
+                let start_time = scaler.map_or(Duration::ZERO, Scaler::start_time);
+                let are_started = || scaler.is_some_and(Scaler::starts_more);
+                let leases = registered
+                    .lease_more(project, wanted, patience.min(start_time), are_started)
+                    .await?;
                 leases
                     .into_iter()
                     .map(|lease| Lease(Leased::Registered(lease)))
@@ -84,9 +103,10 @@ impl Pool {
             }
         };
         let key = self.public_key();
-        let told = leases.iter().map(|lease| lease.belong_to(project, &key));
-        futures::future::try_join_all(told).await?;
-        Ok(leases)
+        let told = futures::future::join_all(leases.iter().map(|lease| lease.serve(task, &key))).await;
+        // One that does not answer ends, and the query goes on without it.
+        let heard = leases.into_iter().zip(told).filter(|(_, told)| told.is_ok());
+        Ok(heard.map(|(lease, _)| lease).collect())
     }
 
     /// What the workers of this attempt show each other, for as long as it may take.

@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use wasmhouse_storage::bucket::BucketConfig;
 
 use super::contact::Contact;
+use super::tls::Certificates;
 use crate::session::Resources;
 use crate::worker::memory::OUT_OF_MEMORY_STATUS;
 use crate::worker::{Bootstrap, Listening, Ready, WorkerLog};
@@ -40,6 +41,8 @@ pub struct ProcessConfig {
     pub spill_dir: PathBuf,
     /// Threads of a worker.
     pub threads: usize,
+    /// What it shows to those who connect over a network, and whom it believes. None: nothing is encrypted.
+    pub certificates: Option<Certificates>,
     /// How its log is written; for whoever starts the worker's own log.
     pub log: WorkerLog,
 }
@@ -109,6 +112,7 @@ impl Process {
                 threads: config.threads,
             },
             process_bytes: config.process_bytes,
+            certificates: config.certificates.clone(),
             log: config.log.clone(),
         };
         let mut pipe = child.stdin.take().expect("standard input was piped above");
@@ -136,7 +140,8 @@ impl Process {
 
     /// Connects to it.
     pub(super) async fn contact(&self) -> Result<Contact> {
-        Contact::make(self.ready.url.clone(), self.token.clone()).await
+        // What stays on this machine needs no certificate.
+        Contact::make(self.ready.url.clone(), self.token.clone(), None).await
     }
 
     /// True while the process runs.

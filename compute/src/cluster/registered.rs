@@ -5,6 +5,7 @@
 //! - A worker whose query did not end by itself is told to end, and its host starts a new one: nothing is known of its state.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,10 +21,14 @@ use wasmhouse_storage::workers::{Ending, Leased, Wanted, Workers};
 
 use super::contact::Contact;
 use super::process::End;
+use super::tls::Certificates;
 use crate::{Error, Result, causes};
 
 /// How often one who waits asks whether another gateway, or a host, has made a worker free.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a query that has a worker asks whether there are further ones. Several may ask at once.
+const LOOK_FOR_MORE_EVERY: Duration = Duration::from_millis(500);
 
 /// Longer than anybody waits, and a time that can be added to any instant.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -41,6 +46,8 @@ pub struct RegisteredConfig {
     pub build: String,
     /// How long a lease lasts that is not renewed.
     pub lease: Duration,
+    /// What it shows to workers, and whom it believes. None: nothing is encrypted.
+    pub certificates: Option<Certificates>,
 }
 
 /// The workers of all gateways, as one of them sees them.
@@ -52,6 +59,10 @@ pub(super) struct Registered {
     turn: tokio::sync::Mutex<()>,
     /// A worker of this gateway's became free.
     freed: Notify,
+    /// How many workers are waited for.
+    missing: AtomicU64,
+    /// They are more than before, or fewer.
+    changed: Notify,
     /// Nobody waits any more.
     closed: CancellationToken,
 }
@@ -64,12 +75,20 @@ impl Registered {
             held: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             freed: Notify::new(),
+            missing: AtomicU64::new(0),
+            changed: Notify::new(),
             closed: CancellationToken::new(),
         })
     }
 
     /// A worker for `project`, as soon as there is one.
     pub(super) async fn lease(self: &Arc<Self>, project: &ProjectId, patience: Duration) -> Result<RegisteredLease> {
+        if let Ok(_turn) = self.turn.try_lock()
+            && let Some(lease) = self.take(project).await?
+        {
+            return Ok(lease);
+        }
+        let _missing = Missing::new(self, 1);
         let patient_until = Instant::now() + patience.min(LONGEST_PATIENCE);
         let turn = tokio::time::timeout_at(patient_until, self.turn.lock());
         let _turn = turn.await.map_err(|_| Error::NoWorker)?;
@@ -85,14 +104,47 @@ impl Registered {
         }
     }
 
-    /// Further workers, as many of the wanted ones as are free now.
+    /// Further workers, as many of the wanted ones as are free, or become free within `patience` while others are being
+    /// started.
     pub(super) async fn lease_more(
         self: &Arc<Self>,
         project: &ProjectId,
         wanted: usize,
+        patience: Duration,
+        are_started: impl Fn() -> bool,
     ) -> Result<Vec<RegisteredLease>> {
-        let leased = self.config.workers.lease_free(&self.wanted(project, wanted)).await?;
-        Ok(self.reached(leased).await)
+        let mut leases = self.take_free(project, wanted).await?;
+        if leases.len() == wanted || patience.is_zero() {
+            return Ok(leases);
+        }
+        let missing = Missing::new(self, wanted - leases.len());
+        let patient_until = Instant::now() + patience.min(LONGEST_PATIENCE);
+        while leases.len() < wanted && Instant::now() < patient_until && are_started() && !self.closed.is_cancelled() {
+            tokio::time::sleep(LOOK_FOR_MORE_EVERY).await;
+            match self.take_free(project, wanted - leases.len()).await {
+                Ok(more) => leases.extend(more),
+                Err(error) => {
+                    warn!("a query goes on with the workers that it has: {}", causes(&error));
+                    break;
+                }
+            }
+            missing.are(wanted - leases.len());
+        }
+        Ok(leases)
+    }
+
+    /// Another number of workers is missed than before.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// How many workers there should be for all gateways; see [`Workers::wanted`].
+    pub(super) async fn wanted_by_all(&self, idle: Duration) -> Result<u64> {
+        let workers = &self.config.workers;
+        workers
+            .demand(&self.config.owner, self.missing.load(Ordering::Relaxed))
+            .await?;
+        Ok(workers.wanted(&self.config.build, idle).await?)
     }
 
     /// Says that this gateway lives and has its workers.
@@ -133,6 +185,12 @@ impl Registered {
         }
     }
 
+    /// As many of the wanted workers as are free and answer.
+    async fn take_free(self: &Arc<Self>, project: &ProjectId, wanted: usize) -> Result<Vec<RegisteredLease>> {
+        let leased = self.config.workers.lease_free(&self.wanted(project, wanted)).await?;
+        Ok(self.reached(leased).await)
+    }
+
     fn wanted<'a>(&'a self, project: &'a ProjectId, count: usize) -> Wanted<'a> {
         Wanted {
             owner: &self.config.owner,
@@ -147,7 +205,7 @@ impl Registered {
     async fn reached(self: &Arc<Self>, leased: Vec<Leased>) -> Vec<RegisteredLease> {
         // From here on each is given back, whatever happens.
         let held: Vec<Held> = leased.iter().map(|leased| Held::new(self, &leased.id)).collect();
-        let contacts = futures::future::join_all(leased.into_iter().map(contact)).await;
+        let contacts = futures::future::join_all(leased.into_iter().map(|leased| self.contact(leased))).await;
         let reached = held
             .into_iter()
             .zip(contacts)
@@ -161,14 +219,49 @@ impl Registered {
         reached.collect()
     }
 
+    /// A worker that has answered: a connection can be made to one that is cut off or frozen, too.
+    async fn contact(&self, leased: Leased) -> Result<Contact> {
+        let url = Url::parse(&leased.url).map_err(|error| Error::Internal(error.into()))?;
+        let contact = Contact::make(url, leased.token, self.config.certificates.as_ref()).await?;
+        contact.look().await?;
+        Ok(contact)
+    }
+
     fn held(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn contact(leased: Leased) -> Result<Contact> {
-    let url = Url::parse(&leased.url).map_err(|error| Error::Internal(error.into()))?;
-    Contact::make(url, leased.token).await
+/// Workers that somebody waits for, until they are there or nobody waits any more.
+struct Missing<'a> {
+    registered: &'a Registered,
+    count: AtomicU64,
+}
+
+impl<'a> Missing<'a> {
+    fn new(registered: &'a Registered, count: usize) -> Self {
+        let missing = Self {
+            registered,
+            count: AtomicU64::new(0),
+        };
+        missing.are(count);
+        missing
+    }
+
+    /// So many of them are left.
+    fn are(&self, count: usize) {
+        let before = self.count.swap(count as u64, Ordering::Relaxed);
+        // Modulo 2^64, so that the difference may be negative.
+        let change = (count as u64).wrapping_sub(before);
+        self.registered.missing.fetch_add(change, Ordering::Relaxed);
+        self.registered.changed.notify_one();
+    }
+}
+
+impl Drop for Missing<'_> {
+    fn drop(&mut self) {
+        self.are(0);
+    }
 }
 
 /// The right to a worker. Dropped, it is given up, and the worker told to end.

@@ -6,29 +6,25 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt;
 
 use super::head::{Desk, Stop};
 use crate::formats::{Encoder, Format, Unwritable, slices};
-use crate::task::{ExportFormat, ExportedFile};
-use crate::{Code, Error, SqlError};
+use crate::task::{ExportFormat, ExportedFile, Task};
+use crate::{Code, SqlError};
 
 /// Workers that were lost may have written some files, or have one on its way: removes what is not among `files`. The folder
 /// is this query's alone, and no file of one attempt is called like one of another.
-pub(super) async fn remove_others(desk: &Desk, to: &str, files: &[ExportedFile]) -> Result<(), Stop> {
-    let store = desk.bucket.store();
-    let folder = Path::from(to);
-    let there: Vec<ObjectMeta> = store.list(Some(&folder)).try_collect().await.map_err(unavailable)?;
-    for object in there {
-        if files.iter().all(|file| file.path != object.location.as_ref()) {
-            store.delete(&object.location).await.map_err(unavailable)?;
-        }
+pub(super) async fn remove_others(desk: &Desk, task: &Task, to: &str, files: &[ExportedFile]) -> Result<(), Stop> {
+    if task.attempt == 0 {
+        return Ok(());
     }
-    Ok(())
+    let is_another = |path: &Path| files.iter().all(|file| file.path != path.as_ref());
+    Ok(desk.bucket.remove_below(&Path::from(to), is_another).await?)
 }
 
 /// Where one part of an attempt has its file.
@@ -38,10 +34,6 @@ pub(super) fn path(to: &str, attempt: u32, part: u32, format: ExportFormat) -> P
         0 => format!("{to}/part-{part:05}.{extension}"),
         again => format!("{to}/part-{part:05}-again-{again}.{extension}"),
     })
-}
-
-fn unavailable(error: object_store::Error) -> Error {
-    Error::Storage(wasmhouse_storage::Error::Unavailable(error.into()))
 }
 
 fn extension(format: ExportFormat) -> &'static str {

@@ -1,4 +1,5 @@
-//! A part of a query that panics fails, and does not just end: whoever reads it would take what came before for all of it.
+//! A part of a query that panics fails, and does not just end: whoever reads it would take what came before for all of it. And
+//! it is known how far it is.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -6,50 +7,79 @@ use std::sync::Arc;
 
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::config::ConfigOptions;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
+use datafusion_distributed::BroadcastExec;
 use futures::StreamExt;
 
-/// A node that does what another one does, and turns its panics into errors. It stands in the place of that node, so that the
-/// plan has the shape that its head knows.
+use super::parts::{Part, Parts};
+
+/// A node that does what another one does, turns its panics into errors, and says when it is done. It stands in the place of
+/// that node, so that the plan has the shape that its head knows.
 #[derive(Debug)]
-pub(super) struct GuardExec(pub(super) Arc<dyn ExecutionPlan>);
+struct GuardExec {
+    inner: Arc<dyn ExecutionPlan>,
+    part: Arc<Part>,
+}
+
+/// The plan, one of `parts` from now on, with a guard at its top.
+pub(super) fn guarded(plan: Arc<dyn ExecutionPlan>, parts: &Parts) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    // The head of a stage that sends its rows to several others is put in again before it runs, and what is above it is lost.
+    // A panic below it is an error of its own.
+    let is_put_in_again = plan.is::<RepartitionExec>() || plan.is::<BroadcastExec>();
+    let children = plan.children();
+    match (is_put_in_again, children.as_slice()) {
+        (true, [below]) => {
+            let below = Arc::new(GuardExec::new(Arc::clone(below), parts));
+            let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
+            Arc::clone(&plan).replace_children(vec![below], options)
+        }
+        _ => Ok(Arc::new(GuardExec::new(plan, parts))),
+    }
+}
+
+impl GuardExec {
+    fn new(plan: Arc<dyn ExecutionPlan>, parts: &Parts) -> Self {
+        let part = parts.add(&plan);
+        Self { inner: plan, part }
+    }
+}
 
 impl DisplayAs for GuardExec {
     fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_as(kind, f)
+        self.inner.fmt_as(kind, f)
     }
 }
 
 impl ExecutionPlan for GuardExec {
     fn name(&self) -> &str {
-        self.0.name()
+        self.inner.name()
     }
 
     fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
-        Some(self.0.as_ref())
+        Some(self.inner.as_ref())
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.0.properties()
+        self.inner.properties()
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        self.0.children()
+        self.inner.children()
     }
 
     fn apply_expressions(
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
     ) -> Result<TreeNodeRecursion, DataFusionError> {
-        self.0.apply_expressions(f)
+        self.inner.apply_expressions(f)
     }
 
     fn replace_children(
@@ -57,7 +87,10 @@ impl ExecutionPlan for GuardExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        Ok(Arc::new(Self(Arc::clone(&self.0).replace_children(children, options)?)))
+        Ok(Arc::new(Self {
+            inner: Arc::clone(&self.inner).replace_children(children, options)?,
+            part: Arc::clone(&self.part),
+        }))
     }
 
     fn with_new_children(
@@ -67,16 +100,8 @@ impl ExecutionPlan for GuardExec {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
-    fn repartitioned(
-        &self,
-        partitions: usize,
-        options: &ConfigOptions,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>, DataFusionError> {
-        self.0.repartitioned(partitions, options)
-    }
-
     fn metrics(&self) -> Option<MetricsSet> {
-        self.0.metrics()
+        self.inner.metrics()
     }
 
     fn execute(
@@ -84,12 +109,16 @@ impl ExecutionPlan for GuardExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
-        let rows = self.0.execute(partition, context)?;
+        let rows = self.inner.execute(partition, context)?;
         let schema = rows.schema();
-        let rows = AssertUnwindSafe(rows).catch_unwind().map(|batch| match batch {
-            Ok(batch) => batch,
-            // The hook has written the panic to the log.
-            Err(_) => internal_err!("a part of the query panicked"),
+        let share = self.part.partition();
+        let rows = AssertUnwindSafe(rows).catch_unwind().map(move |batch| {
+            let _until_it_is_dropped = &share;
+            match batch {
+                Ok(batch) => batch,
+                // The hook has written the panic to the log.
+                Err(_) => internal_err!("a part of the query panicked"),
+            }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
@@ -130,7 +159,8 @@ mod tests {
         let panics = Arc::new(Panics(Arc::clone(&schema)));
         let plan = StreamingTableExec::try_new(schema, vec![panics], None, [], false, None).expect("a plan");
 
-        let guarded = Arc::new(GuardExec(Arc::new(plan)));
+        let parts = Parts::default();
+        let guarded = guarded(Arc::new(plan), &parts).expect("a plan");
         let mut rows = guarded.execute(0, Arc::default()).expect("rows");
 
         assert_eq!(
@@ -140,5 +170,7 @@ mod tests {
         let error = rows.try_next().await.expect_err("not all rows came").to_string();
         assert!(error.contains("a part of the query panicked"), "{error}");
         assert!(rows.try_next().await.expect("it has ended").is_none());
+        drop(rows);
+        assert_eq!(parts.so_far().tasks_done, 1, "there is nothing left to be done");
     }
 }

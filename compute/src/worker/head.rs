@@ -18,7 +18,7 @@ use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SQLOptions;
-use datafusion_distributed::{DistributedExec, Worker};
+use datafusion_distributed::Worker;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -34,7 +34,7 @@ use super::line::Line;
 use super::meter::Meter;
 use super::sink::{self, Sink, SinkExec};
 use super::task::{self, Tasks};
-use super::{export, load, wire, write};
+use super::{export, load, share, wire, write};
 use crate::session::{Engine, logical_plan, physical_plan};
 use crate::sql::blame;
 use crate::task::{Action, ExportedFile, Frame, Go, Planned, Task};
@@ -94,9 +94,23 @@ pub(super) async fn answer(
 /// Runs the task to its last frame.
 async fn work(desk: &Desk, task: Task, mut line: Line) {
     let query = task.query.clone();
-    let last = match run(desk, task, &mut line).await {
-        Ok(usage) => Frame::End(usage),
-        Err(Stop::Failed(error)) => Frame::Failed(explain(error, &query.to_string())),
+    let meter = Meter::start(desk.tasks.parts.clone());
+    let mut ran = None;
+    let done = run(desk, task, &mut line, &meter, &mut ran).await;
+    if matches!(done, Err(Stop::NobodyListens)) {
+        return;
+    }
+    let ran = match ran {
+        Some(plan) => Some(task::with_metrics_of_all(plan).await),
+        None => None,
+    };
+    let report = meter.report(ran.as_ref());
+    let last = match done {
+        Ok(()) => Frame::End(report),
+        Err(Stop::Failed(error)) => {
+            let error = explain(error, &query.to_string());
+            Frame::Failed { error, report }
+        }
         Err(Stop::NobodyListens) => return,
     };
     // Nobody listens: the gateway has its reasons and ends this process.
@@ -104,8 +118,14 @@ async fn work(desk: &Desk, task: Task, mut line: Line) {
     let _ = line.flush().await;
 }
 
-async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_storage::queries::Usage, Stop> {
-    let meter = Meter::start();
+/// Does the task. A plan that is worth a profile is left in `ran`, also when it fails.
+async fn run(
+    desk: &Desk,
+    task: Task,
+    line: &mut Line,
+    meter: &Meter,
+    ran: &mut Option<Arc<dyn ExecutionPlan>>,
+) -> Result<(), Stop> {
     let scans = ScanLog::default();
     let state = desk
         .engine
@@ -136,6 +156,7 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
         bytes_processed,
         tables,
+        is_shareable: share::is_shareable(&logical, &plan)?,
     }))
     .await?;
     let mut go = Go::default();
@@ -148,7 +169,7 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
     let (mut state, mut plan) = (state, plan);
     let sink = Sink::of(&task, &schema).map(Arc::new);
     if go.workers.len() > 1 {
-        desk.tasks.inspector.trust(&go.tickets);
+        desk.tasks.serve(&task.query, task.attempt, &go.tickets);
         let this = desk.worker.to_local_worker_context(desk.url.clone());
         let sink = sink.map(|sink| (sink, Arc::clone(&meter.rows)));
         state = desk
@@ -160,11 +181,14 @@ async fn run(desk: &Desk, task: Task, line: &mut Line) -> Result<wasmhouse_stora
         plan = Arc::new(SinkExec::new(rows, sink, desk.bucket.clone(), Arc::clone(&meter.rows)));
     }
 
-    let has_crew = plan.is::<DistributedExec>();
-    let done = act(desk, &state, &task, &plan, &schema, &meter, line).await;
-    done.map_err(|stop| if has_crew { stop.blamed_on_crew() } else { stop })?;
-    let plan = task::with_metrics_of_all(plan).await;
-    Ok(meter.read(Some(&plan)))
+    if !is_trivial(&plan) {
+        *ran = Some(Arc::clone(&plan));
+    }
+    let done = act(desk, &state, &task, &plan, &schema, meter, line).await;
+    match go.workers.len() > 1 {
+        true => done.map_err(Stop::blamed_on_crew),
+        false => done,
+    }
 }
 
 /// Does with the rows of the plan what the task says.
@@ -189,15 +213,11 @@ async fn act(
             .await?;
         }
         Action::Export { to, .. } => {
-            if task.attempt > 0 {
-                export::remove_others(desk, to, &[]).await?;
-            }
+            export::remove_others(desk, task, to, &[]).await?;
             let files = sink::files(plan, state.task_ctx());
             let mut files: Vec<ExportedFile> = line.while_working(meter, plan, files).await?;
             files.sort_by(|a, b| a.path.cmp(&b.path));
-            if task.attempt > 0 {
-                export::remove_others(desk, to, &files).await?;
-            }
+            export::remove_others(desk, task, to, &files).await?;
             meter.rows.store(files.iter().map(|file| file.rows).sum(), Relaxed);
             line.say(&Frame::Exported { files }).await?;
         }

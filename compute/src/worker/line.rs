@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use super::head::{Stop, defect};
-use super::meter::{Meter, bytes_read};
-use crate::task::{Frame, Go, Progress};
+use super::meter::Meter;
+use crate::task::{Frame, Go};
 
 /// What may be held back so that it leaves with what follows at once: a small answer is one burst.
 const BURST_BYTES: usize = 16 << 10;
@@ -85,11 +85,7 @@ impl Line {
             match tokio::time::timeout(PROGRESS_EVERY, work.as_mut()).await {
                 Ok(done) => return done,
                 Err(_) => {
-                    let progress = Progress {
-                        rows: meter.rows(),
-                        bytes_read: bytes_read(plan),
-                    };
-                    self.say(&Frame::Progress(progress)).await?;
+                    self.say(&Frame::Progress(meter.progress(plan))).await?;
                 }
             }
         }

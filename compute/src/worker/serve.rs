@@ -30,9 +30,10 @@ use wasmhouse_storage::tables::Tables;
 use wasmhouse_storage::{BoxError, ids::ProjectId};
 
 use super::offload::{self, Offloaded};
+use super::parts::Parts;
 use super::task::Tasks;
 use super::{head, memory, meter};
-use crate::cluster::{Channels, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT};
+use crate::cluster::{Certificates, Channels, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT};
 use crate::session::{Engine, Resources};
 use crate::task::{Order, Task};
 
@@ -49,6 +50,8 @@ pub struct Bootstrap {
     pub resources: Resources,
     /// What the whole process may hold.
     pub process_bytes: u64,
+    /// What it shows to those who connect, and whom it believes. None: nothing is encrypted.
+    pub certificates: Option<Certificates>,
     /// How to log.
     pub log: WorkerLog,
 }
@@ -79,15 +82,15 @@ pub struct Ready {
 }
 
 impl Ready {
-    fn new(listening: &Listening, at: SocketAddr) -> Result<Self, BoxError> {
+    fn new(listening: &Listening, at: SocketAddr, scheme: &str) -> Result<Self, BoxError> {
         let Some(advertised) = &listening.advertised else {
-            let url = Url::parse(&format!("http://{at}"))?;
+            let url = Url::parse(&format!("{scheme}://{at}"))?;
             return Ok(Self { url });
         };
         // The port of HTTP is a port, too.
         let url = match advertised.parse::<Authority>()?.port() {
-            Some(_) => format!("http://{advertised}"),
-            None => format!("http://{advertised}:{}", at.port()),
+            Some(_) => format!("{scheme}://{advertised}"),
+            None => format!("{scheme}://{advertised}:{}", at.port()),
         };
         Ok(Self { url: Url::parse(&url)? })
     }
@@ -106,15 +109,26 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
     memory::limit(bootstrap.process_bytes);
 
     let listener = TcpListener::bind(bootstrap.listening.at).await?;
-    let ready = Ready::new(&bootstrap.listening, listener.local_addr()?)?;
+    let scheme = if bootstrap.certificates.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let ready = Ready::new(&bootstrap.listening, listener.local_addr()?, scheme)?;
+    let mut server = tonic::transport::Server::builder();
+    if let Some(certificates) = &bootstrap.certificates {
+        server = server.tls_config(certificates.server())?;
+    }
     let bucket = Bucket::open(&bootstrap.bucket)?;
     let engine = Arc::new(Engine::new(&bucket, &bootstrap.resources)?);
     let tasks = Tasks {
         engine: Arc::clone(&engine),
         bucket: bucket.clone(),
         inspector: Arc::new(Inspector::new(Clock::System)),
-        channels: Channels::new(Handle::current()),
+        channels: Channels::new(Handle::current(), bootstrap.certificates),
         project: Arc::default(),
+        served: Arc::default(),
+        parts: Parts::default(),
     };
     let worker = tasks.worker();
     let threads = offload::threads(bootstrap.resources.threads)?;
@@ -146,7 +160,7 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
         .max_encoding_message_size(usize::MAX);
     // Without it a small answer waits 40 ms for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tonic::transport::Server::builder()
+    server
         // A head that is gone without a word leaves no tasks behind.
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -282,17 +296,24 @@ impl FlightService for Door {
         self.admit(&request)?;
         let order = serde_json::from_slice(&request.into_inner().body)
             .map_err(|error| Status::invalid_argument(format!("the order cannot be read: {error}")))?;
-        match order {
-            Order::BelongTo { project, tickets } => {
+        let tasks = &self.desk.tasks;
+        let usage = match order {
+            Order::Serve {
+                project,
+                query,
+                attempt,
+                tickets,
+            } => {
                 self.belong_to(project)?;
-                self.desk.tasks.inspector.trust(&tickets);
+                tasks.serve(&query, attempt, &tickets);
+                meter::read(&tasks.parts)
             }
-            Order::ReadMeter => {}
+            Order::Look => meter::so_far(&tasks.parts),
+            Order::ReadMeter => meter::read(&tasks.parts),
             // Whatever runs here runs for nobody.
             Order::End => std::process::exit(0),
-        }
-        let usage =
-            serde_json::to_vec(&meter::read_since_last()).map_err(|error| Status::internal(error.to_string()))?;
+        };
+        let usage = serde_json::to_vec(&usage).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(
             stream::iter([Ok(arrow_flight::Result::new(usage))]).boxed(),
         ))
@@ -319,7 +340,8 @@ mod tests {
                 at,
                 advertised: Some(advertised.to_owned()),
             };
-            Ready::new(&listening, at).expect("an address").url.to_string()
+            let ready = Ready::new(&listening, at, "http");
+            ready.expect("an address").url.to_string()
         };
 
         assert_eq!(called("worker-1"), "http://worker-1:7433/");

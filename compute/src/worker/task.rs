@@ -1,19 +1,18 @@
 //! A part of a query whose head is another worker, or this one: the session that its plan is read and run in.
 //!
 //! # Invariants
-//! - Nothing is done without a ticket for one of the project's queries, whose worker this is.
+//! - Nothing is done without a ticket for the attempt at a query that this worker serves.
 //! - The session has the functions and options that the head's session has: the plan names functions, and brings neither.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use datafusion::error::DataFusionError;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::{
@@ -26,12 +25,14 @@ use serde::{Deserialize, Serialize};
 use tonic::Status;
 use url::Url;
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::ids::{ProjectId, QueryId};
 use wasmhouse_storage::tables::arrived;
 
-use super::guard::GuardExec;
+use super::guard::guarded;
+use super::meter::Ran;
+use super::parts::Parts;
 use super::sink::{Sink, SinkCodec, SinkPlanner};
-use crate::cluster::{Channels, Inspector};
+use crate::cluster::{Channels, Inspector, PublicKey};
 use crate::session::Engine;
 use crate::task::{Go, Task};
 use crate::{Error, Result};
@@ -64,10 +65,23 @@ pub(super) struct Tasks {
     pub(super) channels: Channels,
     /// Whose worker this is, once its gateway has said so.
     pub(super) project: Arc<OnceLock<ProjectId>>,
+    /// What it does parts of.
+    pub(super) served: Arc<Mutex<Option<(QueryId, u32)>>>,
+    pub(super) parts: Parts,
 }
 
 impl Tasks {
-    /// Lets a request in that shows a ticket for this worker's project.
+    /// From now on this worker does parts of this attempt at a query of its project's, and of no other.
+    pub(super) fn serve(&self, query: &QueryId, attempt: u32, tickets: &PublicKey) {
+        *self.served() = Some((query.clone(), attempt));
+        self.inspector.trust(tickets);
+    }
+
+    fn served(&self) -> MutexGuard<'_, Option<(QueryId, u32)>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a request in that shows the ticket of the attempt that this worker serves.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
         let ticket = headers
             .get(TICKET)
@@ -75,10 +89,11 @@ impl Tasks {
             .and_then(|value| value.strip_prefix("Bearer "))
             .and_then(|ticket| self.inspector.inspect(ticket))
             .ok_or_else(|| Status::unauthenticated("not for you"))?;
-        // Only the gateway says whose worker this is: a ticket, which other workers hold too, does not.
-        match self.project.get() {
-            Some(project) if *project == ticket.project => Ok(()),
-            _ => Err(Status::permission_denied("this worker does not belong to this project")),
+        // Only the gateway says what this worker serves: a ticket, which other workers hold too, does not.
+        let is_its_own = self.project.get() == Some(&ticket.project);
+        match is_its_own && *self.served() == Some((ticket.query, ticket.attempt)) {
+            true => Ok(()),
+            false => Err(Status::permission_denied("this worker serves another query")),
         }
     }
 
@@ -137,7 +152,7 @@ impl WorkerSessionBuilder for Tasks {
         let config = config
             .with_distributed_channel_resolver(self.channels.clone())
             .with_distributed_user_codec(SinkCodec(self.bucket.clone()))
-            .with_distributed_worker_plan_rewrite_handler(Arrival(Arc::clone(self.engine.runtime())))
+            .with_distributed_worker_plan_rewrite_handler(Arrival(self.clone()))
             .with_distributed_passthrough_headers(ours(&query.headers))?;
         self.engine
             .session_of_task(config, &options.settings, options.now_us)
@@ -145,16 +160,18 @@ impl WorkerSessionBuilder for Tasks {
     }
 }
 
-/// Scans of a plan that arrives open files with the footers that this worker knows, and a panic in it is an error.
-struct Arrival(Arc<RuntimeEnv>);
+/// Scans of a plan that arrives open files with the footers that this worker knows, a panic in it is an error, and it is one of
+/// the parts that this worker does.
+struct Arrival(Tasks);
 
 impl WorkerPlanRewriteHandler for Arrival {
     fn rewrite_worker_plan(
         &self,
         event: WorkerPlanRewriteEvent<'_>,
     ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
-        let plan = GuardExec(arrived(event.plan, &self.0)?);
-        Ok(WorkerPlanRewriteEventResponse::new(Arc::new(plan)))
+        let Self(tasks) = self;
+        let plan = arrived(event.plan, tasks.engine.runtime())?;
+        Ok(WorkerPlanRewriteEventResponse::new(guarded(plan, &tasks.parts)?))
     }
 }
 
@@ -226,16 +243,30 @@ pub(super) fn is_lost(error: &DataFusionError) -> bool {
     .any(|words| text.contains(words))
 }
 
-/// The plan with what all workers counted, as far as they say it in time. A plan of one worker is itself.
-pub(super) async fn with_metrics_of_all(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-    if !plan.is::<DistributedExec>() {
-        return plan;
-    }
+/// The plan with what all workers counted, if they say it in time.
+pub(super) async fn with_metrics_of_all(plan: Arc<dyn ExecutionPlan>) -> Ran {
+    let plan = match plan.children().as_slice() {
+        // It analyses the plan that it has.
+        [analysed] if analysed.is::<DistributedExec>() => Arc::clone(analysed),
+        _ if plan.is::<DistributedExec>() => plan,
+        _ => {
+            return Ran {
+                plan,
+                is_complete: true,
+            };
+        }
+    };
     // Tasks that nobody asked for rows, as under a limit, never say anything.
-    let all = rewrite_distributed_plan_with_metrics(Arc::clone(&plan), DistributedMetricsFormat::Aggregated);
+    let all = rewrite_distributed_plan_with_metrics(Arc::clone(&plan), DistributedMetricsFormat::PerTask);
     match tokio::time::timeout(METRICS_TIMEOUT, all).await {
-        Ok(Ok(counted)) => counted,
-        _ => plan,
+        Ok(Ok(plan)) => Ran {
+            plan,
+            is_complete: true,
+        },
+        _ => Ran {
+            plan,
+            is_complete: false,
+        },
     }
 }
 
@@ -245,7 +276,6 @@ mod tests {
     use tokio::runtime::Handle;
     use wasmhouse_storage::bucket::{Bucket, BucketConfig};
     use wasmhouse_storage::clock::Clock;
-    use wasmhouse_storage::ids::QueryId;
 
     use super::*;
     use crate::cluster::Signer;
@@ -269,8 +299,10 @@ mod tests {
             engine: Arc::new(Engine::new(&bucket, &resources).expect("an engine")),
             bucket,
             inspector: Arc::new(inspector),
-            channels: Channels::new(Handle::current()),
+            channels: Channels::new(Handle::current(), None),
             project: Arc::default(),
+            served: Arc::default(),
+            parts: Parts::default(),
         }
     }
 
@@ -280,34 +312,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_does_parts_of_one_projects_queries_for_who_shows_a_ticket() {
+    async fn a_worker_does_parts_of_the_attempt_that_it_serves_for_who_shows_its_ticket() {
         let folder = TempDir::new().expect("a folder");
         let clock = Clock::System;
         let signer = Signer::new(clock.clone()).expect("a key");
         let tasks = tasks(&folder, &signer);
-        let ticket = |signer: &Signer, project: &str, time| {
+        let (query, another) = (QueryId::new(clock.now()), QueryId::new(clock.now()));
+        let hour = Duration::from_secs(3600);
+        let ticket = |signer: &Signer, project: &str, query: &QueryId, attempt, time| {
             let project = project.parse().expect("a name");
-            let ticket = signer.sign(&project, &QueryId::new(clock.now()), 0, time);
+            let ticket = signer.sign(&project, query, attempt, time);
             shown(&ticket.expect("a ticket"))
         };
-        let hour = Duration::from_secs(3600);
         let stranger = Signer::new(clock.clone()).expect("a key");
 
         let refused = |headers: &HeaderMap| tasks.admit(headers).expect_err("no ticket of ours").code();
         for headers in [
             HeaderMap::new(),
             shown(""),
-            ticket(&stranger, "acme", hour),
-            ticket(&signer, "acme", Duration::ZERO),
+            ticket(&stranger, "acme", &query, 0, hour),
+            ticket(&signer, "acme", &query, 0, Duration::ZERO),
         ] {
             assert_eq!(refused(&headers), tonic::Code::Unauthenticated);
         }
-        assert_eq!(refused(&ticket(&signer, "acme", hour)), tonic::Code::PermissionDenied);
+        let good = ticket(&signer, "acme", &query, 0, hour);
+        assert_eq!(refused(&good), tonic::Code::PermissionDenied);
         tasks
             .project
             .set("acme".parse().expect("a name"))
             .expect("nobody's worker");
-        assert!(tasks.admit(&ticket(&signer, "acme", hour)).is_ok());
-        assert_eq!(refused(&ticket(&signer, "other", hour)), tonic::Code::PermissionDenied);
+        assert_eq!(refused(&good), tonic::Code::PermissionDenied, "it serves nothing yet");
+        tasks.serve(&query, 0, &signer.public_key());
+        assert!(tasks.admit(&good).is_ok());
+        for headers in [
+            ticket(&signer, "other", &query, 0, hour),
+            ticket(&signer, "acme", &query, 1, hour),
+            ticket(&signer, "acme", &another, 0, hour),
+        ] {
+            assert_eq!(refused(&headers), tonic::Code::PermissionDenied);
+        }
+        // What is left of one attempt gets nothing from a worker of the next.
+        tasks.serve(&query, 1, &signer.public_key());
+        assert_eq!(refused(&good), tonic::Code::PermissionDenied);
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use wasmhouse_compute::cluster::{Host, HostConfig};
+use wasmhouse_compute::cluster::{Host, HostConfig, ProcessConfig};
 use wasmhouse_storage::BoxError;
 use wasmhouse_storage::workers::Workers;
 
 use super::claim;
 use super::serve::asked_to_stop;
-use crate::app::{bucket_config, open_catalog, process_config};
+use crate::app::{bucket_config, certificates, open_catalog, process_config};
 use crate::config::Config;
 
 /// Workers that one data folder has room for.
@@ -51,8 +51,12 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     let (folder, lock) = folder(&config.data)?;
     let data = config.data.canonicalize()?;
     let catalog = open_catalog(&config).await?;
+    let process = process_config(&config, bucket_config(&config, &data)?, folder.join("spill"))?;
     let host = HostConfig {
-        process: process_config(&config, bucket_config(&config, &data)?, folder.join("spill"))?,
+        process: ProcessConfig {
+            certificates: certificates(&config)?,
+            ..process
+        },
         listen: args.listen,
         advertised,
         idle: Duration::from_secs(config.workers.idle_s),

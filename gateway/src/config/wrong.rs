@@ -50,11 +50,15 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
             workers.process_mib,
             workers.memory_mib.saturating_add(1),
         ),
+        (
+            "workers.kubernetes.max",
+            workers.kubernetes.max.into(),
+            workers.kubernetes.min.max(1).into(),
+        ),
         ("queries.timeout_ms", queries.timeout_ms, 1),
         ("queries.timeout_max_ms", queries.timeout_max_ms, 1),
         ("queries.planning_timeout_ms", queries.planning_timeout_ms, 1),
         ("queries.workers_max", queries.workers_max as u64, 1),
-        ("queries.mib_per_worker", queries.mib_per_worker, 1),
         ("uploads.max_mib", uploads.max_mib, 1),
         ("upkeep.every_s", upkeep.every_s, 1),
         ("upkeep.files_every_s", upkeep.files_every_s, 1),
@@ -78,6 +82,20 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
                 "the setting {setting} is {value} and must be at most {MIB_MAX}"
             )));
         }
+    }
+    let tls = &workers.tls;
+    let files = [
+        ("workers.tls.ca", &tls.ca),
+        ("workers.tls.cert", &tls.cert),
+        ("workers.tls.key", &tls.key),
+    ];
+    let missing = files.iter().find(|(_, file)| file.is_empty());
+    if let Some((setting, _)) = missing
+        && files.iter().any(|(_, file)| !file.is_empty())
+    {
+        return Err(Wrong(format!(
+            "the setting {setting} is empty; workers.tls wants all of ca, cert and key, or none"
+        )));
     }
     match log.level.split(',').find(|directive| !says_a_level(directive)) {
         None => Ok(()),

@@ -90,6 +90,7 @@ fn routes() -> OpenApiRouter<Door> {
         .routes(routes!(queries::create_query, queries::list::list_queries))
         .routes(routes!(queries::get_query))
         .routes(routes!(queries::cancel_query))
+        .routes(routes!(queries::profile::get_profile))
         .routes(routes!(exports::create_export))
         // Data.
         .routes(routes!(datasets::list_datasets, datasets::create_dataset))

@@ -3,6 +3,7 @@
 mod body;
 pub(super) mod list;
 pub(super) mod pages;
+pub(super) mod profile;
 mod statement;
 
 use std::time::Duration;

@@ -196,6 +196,7 @@ pub(super) fn dry_run_body(dry: &DryRun) -> Result<DryRunBody, ApiError> {
         schema,
         bytes_processed,
         tables,
+        is_shareable: _,
     } = &dry.planned;
     let schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;
     let name_of = |location| {

@@ -18,6 +18,10 @@ pub(super) struct UsageBody {
     peak_memory_bytes: u64,
     /// Bytes that were fetched from storage, which caches change and the bill does not.
     bytes_read: u64,
+    /// Bytes that were written to disk because memory was short.
+    bytes_spilled: u64,
+    /// Bytes that the workers of the query sent each other.
+    bytes_shuffled: u64,
 }
 
 impl From<Usage> for UsageBody {
@@ -32,6 +36,8 @@ impl From<Usage> for UsageBody {
             wall_ms,
             peak_memory_bytes,
             bytes_read,
+            bytes_spilled,
+            bytes_shuffled,
         } = usage;
         Self {
             bytes_processed,
@@ -43,6 +49,8 @@ impl From<Usage> for UsageBody {
             wall_ms,
             peak_memory_bytes,
             bytes_read,
+            bytes_spilled,
+            bytes_shuffled,
         }
     }
 }

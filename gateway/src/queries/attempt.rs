@@ -9,7 +9,7 @@ use metrics::counter;
 use tracing::warn;
 use wasmhouse_compute::cluster::{Conversation, Lease, Said};
 use wasmhouse_compute::sql::{Kind, Statement};
-use wasmhouse_compute::task::{Action, ExportedFile, Frame, Planned, Task};
+use wasmhouse_compute::task::{Action, ExportedFile, Frame, Planned, Report, Task};
 use wasmhouse_compute::{Code, Error as ComputeError, SqlError};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::ids::ProjectId;
@@ -25,6 +25,9 @@ use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
 const ATTEMPTS: u32 = 3;
+
+/// How many partitions the plan of a query has.
+const PARTITIONS: &str = "datafusion.execution.target_partitions";
 
 /// How long a plan is expected to take of which nothing else is wanted.
 const PLAN_ONLY: Duration = Duration::from_millis(50);
@@ -51,10 +54,25 @@ pub(super) async fn work_on(
                 task.attempt += 1;
             }
             Err(Attempt::Lost(why)) => return Err(ComputeError::WorkerLost(why).into()),
+            Err(Attempt::Over(error)) if is_out_of_memory(&error) && make_thrifty(&mut task) => {
+                warn!(query.id = %task.query, "a query was out of memory and is tried again with fewer partitions: {error}");
+                task.attempt += 1;
+            }
             Err(Attempt::Over(error)) => return Err(error),
             Ok(landed) => return Ok(landed),
         }
     }
+}
+
+pub(super) fn is_out_of_memory(error: &Error) -> bool {
+    matches!(error, Error::Sql(error) if error.code == Code::OutOfMemory)
+}
+
+/// Lets a plan have one partition, so that whatever holds rows in memory has all of it and not a share. False when it has
+/// only one already.
+fn make_thrifty(task: &mut Task) -> bool {
+    let one = "1".to_owned();
+    task.settings.insert(PARTITIONS.to_owned(), one.clone()) != Some(one)
 }
 
 /// Why an attempt has no answer.
@@ -72,12 +90,7 @@ impl<E: Into<Error>> From<E> for Attempt {
 }
 
 async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Target>) -> Result<Landed, Attempt> {
-    flight.live.tell(|now| {
-        *now = Now {
-            phase: "queued",
-            ..Now::default()
-        }
-    });
+    flight.live.tell(Now::begin_anew);
     let lease = lease(house, &task.project).await?;
     let began = Instant::now();
     if flight.record.state == QueryState::Pending {
@@ -91,7 +104,7 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
         Ok(talk) => converse(house, flight, talk, &lease, &mut crew, task, target).await,
         Err(error) => Err(error),
     };
-    let talked = crew.dismiss(&task.query, talked).await;
+    let talked = crew.dismiss(flight, task, talked).await;
     if let Ok(landed) = &talked {
         flight.learn(house, began.elapsed(), &landed.usage);
     }
@@ -188,20 +201,21 @@ async fn converse(
         return Err(Talk::Answered(over_budget(planned.bytes_processed, max_bytes)));
     }
     let bytes_processed = planned.bytes_processed;
+    let is_shareable = planned.is_shareable;
     let schema = Arc::new(serde_json::from_str::<Schema>(&planned.schema).map_err(defect)?);
-    flight.live.tell(|now| {
-        now.phase = "running";
-        now.planned = Some(planned);
-    });
+    flight.live.tell(|now| now.planned = Some(planned));
     if waits {
-        *crew = Crew::lease(house, flight, task, bytes_processed).await;
+        if is_shareable {
+            *crew = Crew::lease(house, flight, task, bytes_processed).await;
+        }
         talk.go(&crew.orders(house, flight, task, head)?).await?;
     }
+    flight.live.tell(|now| now.phase = "running");
 
     let mut rows: Option<ResultWriter> = None;
     let mut written = None;
     let mut exported = None;
-    let usage = loop {
+    let Report { usage, profile, .. } = loop {
         match talk.next().await? {
             Said::Rows(batch) => {
                 let writer = rows.get_or_insert_with(|| result_writer(house, flight, batch.schema()));
@@ -210,11 +224,17 @@ async fn converse(
             Said::Frame(Frame::Progress(progress)) => flight.live.tell(|now| now.progress = progress),
             Said::Frame(Frame::Written { schema, files }) => written = Some((schema, files)),
             Said::Frame(Frame::Exported { files }) => exported = Some(files),
-            Said::Frame(Frame::End(usage)) => break usage,
-            Said::Frame(Frame::Failed(error)) if error.code == Code::WorkerCrashed => {
-                return Err(Talk::PeerLost(error.message));
+            Said::Frame(Frame::End(report)) => {
+                flight.live.tell(|now| now.report = Some(report.clone()));
+                break report;
             }
-            Said::Frame(Frame::Failed(error)) => return Err(Talk::Answered(error.into())),
+            Said::Frame(Frame::Failed { error, report }) => {
+                flight.live.tell(|now| now.report = Some(report));
+                return Err(match error.code {
+                    Code::WorkerCrashed => Talk::PeerLost(error.message),
+                    _ => Talk::Answered(error.into()),
+                });
+            }
             Said::Frame(Frame::Planned(_)) => return Err(Talk::Unwanted(Error::Internal("a second plan".into()))),
         }
     };
@@ -223,7 +243,7 @@ async fn converse(
         bytes_processed,
         ..usage
     };
-    match (target, written, exported) {
+    let landed = match (target, written, exported) {
         (Some(target), Some((schema, files)), _) => landed_files(house, flight, usage, target, schema, files).await,
         (None, None, Some(files)) => landed_export(house, flight, usage, &files).await,
         (None, None, None) => {
@@ -233,7 +253,8 @@ async fn converse(
         _ => Err(Talk::Unwanted(Error::Internal(
             "the worker wrote what nobody asked for, or did not write".into(),
         ))),
-    }
+    };
+    Ok(Landed { profile, ..landed? })
 }
 
 async fn hear_plan(house: &House, talk: &mut Conversation) -> Result<Planned, Talk> {
@@ -241,7 +262,7 @@ async fn hear_plan(house: &House, talk: &mut Conversation) -> Result<Planned, Ta
     match tokio::time::timeout(budget, talk.next()).await {
         Ok(said) => match said? {
             Said::Frame(Frame::Planned(planned)) => Ok(planned),
-            Said::Frame(Frame::Failed(error)) => Err(Talk::Answered(error.into())),
+            Said::Frame(Frame::Failed { error, .. }) => Err(Talk::Answered(error.into())),
             Said::Frame(_) | Said::Rows(_) => Err(Talk::Unwanted(Error::Internal("an answer without a plan".into()))),
         },
         Err(_) => {

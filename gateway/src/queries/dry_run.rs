@@ -55,5 +55,6 @@ fn reads_nothing() -> Planned {
         schema: "{\"fields\":[],\"metadata\":{}}".to_owned(),
         bytes_processed: 0,
         tables: Vec::new(),
+        is_shareable: false,
     }
 }

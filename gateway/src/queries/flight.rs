@@ -49,6 +49,8 @@ pub(super) struct Flight {
 #[derive(Default)]
 pub(super) struct Landed {
     pub(super) usage: Usage,
+    /// How its plan ran, as JSON.
+    pub(super) profile: Option<String>,
     pub(super) results: Option<ResultManifest>,
     pub(super) commit: Option<Commit>,
     /// What it changes in the catalog, if there is no commit to say it.
@@ -96,7 +98,7 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     let record = settle(house, &flight, landed).await;
     leftovers::remove(house, &flight, &record).await;
 
-    report(&record);
+    report(&record, &flight.live.now());
     gauge!("wasmhouse_queries_running").decrement(1.0);
     flight.live.end(record);
     house.live.leave(&flight.record.id);
@@ -365,6 +367,12 @@ impl Flight {
             .timeout
             .unwrap_or(Duration::from_millis(house.config.timeout_ms));
         asked.min(Duration::from_millis(house.config.timeout_max_ms))
+    }
+
+    /// What is left of it now.
+    pub(super) fn time_left(&self, house: &House) -> Duration {
+        let gone = house.clock.now().since(self.record.created_at);
+        self.time(house).saturating_sub(gone)
     }
 
     pub(super) fn is_recorded(&self) -> bool {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wasmhouse_compute::task::{Planned, Progress};
+use wasmhouse_compute::task::{PartUsage, Planned, Progress, Report};
 use wasmhouse_storage::ids::QueryId;
-use wasmhouse_storage::queries::QueryRecord;
+use wasmhouse_storage::queries::{QueryRecord, Usage};
 
 /// The queries that this gateway looks after, each from before its record is written until after it has ended.
 #[derive(Default)]
@@ -25,12 +25,52 @@ pub(crate) struct Live {
 /// How far it has come.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Now {
-    /// `queued`, `planning`, `running`, `committing`.
+    /// `queued`, `planning`, `starting`, `running`, `committing`.
     pub(crate) phase: &'static str,
-    /// Rows and bytes so far.
+    /// How far its head is.
     pub(crate) progress: Progress,
+    /// What its other workers have done.
+    pub(crate) crew: PartUsage,
     /// What it reads, once it is planned.
     pub(crate) planned: Option<Planned>,
+    /// The last word of its head.
+    pub(crate) report: Option<Report>,
+    /// What earlier attempts used.
+    pub(crate) spent: Usage,
+}
+
+impl Now {
+    /// Another attempt begins.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self {
+            phase: "queued",
+            spent: self.unanswered(),
+            ..Self::default()
+        };
+    }
+
+    /// What was used up to now, if there is no answer.
+    pub(super) fn unanswered(&self) -> Usage {
+        // The last word of a head knows more than the last look at it.
+        let (mut used, is_complete) = match &self.report {
+            Some(report) => (report.usage, report.is_complete),
+            None => {
+                let usage = Usage {
+                    cpu_ms: self.progress.cpu_ms,
+                    bytes_read: self.progress.bytes_read,
+                    ..Usage::default()
+                };
+                (usage, false)
+            }
+        };
+        used += of_crew(&self.crew, is_complete);
+        used += self.spent;
+        Usage {
+            // Nobody has an answer.
+            rows_returned: 0,
+            ..used
+        }
+    }
 }
 
 /// How it ended.
@@ -38,6 +78,16 @@ pub(crate) struct Now {
 pub(crate) struct Ended {
     /// The last state of its record.
     pub(crate) record: QueryRecord,
+}
+
+/// What the other workers of a query add to the word of its head.
+pub(super) fn of_crew(crew: &PartUsage, is_complete: bool) -> Usage {
+    Usage {
+        cpu_ms: crew.cpu_ms,
+        peak_memory_bytes: crew.peak_memory_bytes,
+        bytes_read: if is_complete { 0 } else { crew.bytes_read },
+        ..Usage::default()
+    }
 }
 
 impl LiveQueries {

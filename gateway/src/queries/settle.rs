@@ -20,6 +20,7 @@ use wasmhouse_storage::tables::CommitNote;
 
 use super::House;
 use super::flight::{Commit, Flight, Landed};
+use super::live::Now;
 use super::target::How;
 use crate::error::{Error, Result};
 
@@ -63,6 +64,7 @@ impl From<Error> for Unsettled {
 async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Result<QueryRecord, Unsettled> {
     let Landed {
         usage,
+        profile,
         results,
         commit,
         effect,
@@ -82,6 +84,7 @@ async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Resul
         usage,
         error: None,
         results,
+        profile,
         effect,
         billed: true,
     };
@@ -147,11 +150,13 @@ async fn end_without_answer(house: &House, flight: &Flight, error: &Error) -> Qu
         }) => QueryState::Cancelled,
         _ => QueryState::Failed,
     };
+    let now = flight.live.now();
     let end = End {
         state,
-        usage: Usage::default(),
+        usage: now.unanswered(),
         error: Some(error.for_record()),
         results: None,
+        profile: now.report.and_then(|report| report.profile),
         effect: Effect::None,
         billed: false,
     };
@@ -224,8 +229,14 @@ fn log_cause(id: &QueryId, error: &Error) {
     }
 }
 
-pub(super) fn report(record: &QueryRecord) {
+pub(super) fn report(record: &QueryRecord, now: &Now) {
     let usage = &record.usage;
+    let (billed, unbilled) = match record.state {
+        QueryState::Done => (usage.cpu_ms, now.spent.cpu_ms),
+        _ => (0, usage.cpu_ms),
+    };
+    counter!("wasmhouse_worker_cpu_milliseconds_total", "billed" => "yes").increment(billed);
+    counter!("wasmhouse_worker_cpu_milliseconds_total", "billed" => "no").increment(unbilled);
     let wall_ms = record
         .ended_at
         .map_or(0, |ended| ended.since(record.created_at).as_millis() as u64);

@@ -62,6 +62,8 @@ const APPEND_ONLY_ON_SQLITE: &str = include_str!("../../migrations/2_append_only
 const APPEND_ONLY_ON_POSTGRES: &str = include_str!("../../migrations/2_append_only_ledger.postgres.sql");
 const DIALECT_OF_VIEWS: &str = include_str!("../../migrations/3_dialect_of_views.sql");
 const WORKERS: &str = include_str!("../../migrations/4_workers.sql");
+const WORKER_DEMANDS: &str = include_str!("../../migrations/5_worker_demands.sql");
+const PROFILES: &str = include_str!("../../migrations/6_profiles.sql");
 
 /// An open database, and the clock that dates what is written to it.
 #[derive(Clone, Debug)]
@@ -255,6 +257,8 @@ fn migrator(append_only: &'static str) -> Migrator {
         migration(2, "append-only ledger", append_only),
         migration(3, "dialect of views", DIALECT_OF_VIEWS),
         migration(4, "workers", WORKERS),
+        migration(5, "worker demands", WORKER_DEMANDS),
+        migration(6, "profiles", PROFILES),
     ]);
     // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
     migrator.set_ignore_missing(true);

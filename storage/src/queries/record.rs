@@ -111,6 +111,8 @@ pub struct QueryRecord {
     pub results: Option<String>,
     /// Whether it had results that are not kept any more.
     pub results_expired: bool,
+    /// How its plan ran, as JSON. Only for writing: it is read by [`super::Queries::profile`].
+    pub profile: Option<String>,
     /// What it was about to commit.
     pub target: Option<WriteIntent>,
 }
@@ -152,6 +154,8 @@ pub struct End {
     pub error: Option<QueryError>,
     /// The manifest of its results as JSON.
     pub results: Option<String>,
+    /// How its plan ran, as JSON. Kept as long as its results.
+    pub profile: Option<String>,
     /// What it changes in the catalog.
     pub effect: Effect,
     /// Whether a query that is not [`QueryState::Done`] is billed all the same. One that is done always is.
@@ -245,6 +249,7 @@ impl NewQuery {
             error: None,
             results: None,
             results_expired: false,
+            profile: None,
             target: None,
         }
     }
@@ -260,6 +265,7 @@ impl QueryRecord {
             usage: end.usage,
             error: end.error.clone(),
             results: end.results.clone(),
+            profile: end.profile.clone(),
             ..self
         }
     }

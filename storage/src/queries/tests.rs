@@ -178,6 +178,7 @@ async fn a_record_tells_the_life_of_a_query() {
                 error: Some(error),
                 results: None,
                 results_expired: false,
+                profile: None,
                 target: None,
             }
         );
@@ -496,6 +497,7 @@ async fn results_expire_and_are_named_until_they_are_removed() {
         let (old, young) = (world.running("select 1").await, world.running("select 2").await);
         let keep = |manifest: &str| End {
             results: Some(manifest.to_owned()),
+            profile: Some(format!("profile of {manifest}")),
             ..done(Effect::None)
         };
         world.queries.end(&old.id, keep("old")).await.expect("an end");
@@ -536,6 +538,14 @@ async fn results_expire_and_are_named_until_they_are_removed() {
         );
         assert_eq!(results(&old.id).await, (None, true));
         assert_eq!(results(&young.id).await, (Some("young".to_owned()), false));
+        let profile = async |id| world.queries.profile(&world.acme, id).await.expect("an answer");
+        assert_eq!(profile(&old.id).await, None);
+        assert_eq!(profile(&young.id).await.as_deref(), Some("profile of young"));
+        let others = "other".parse().expect("a name");
+        assert_eq!(
+            world.queries.profile(&others, &young.id).await.expect("an answer"),
+            None
+        );
         world.close().await;
     }
 }

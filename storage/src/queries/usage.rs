@@ -26,6 +26,18 @@ pub struct Usage {
     pub peak_memory_bytes: u64,
     /// Bytes it read from the bucket; caches make it less.
     pub bytes_read: u64,
+    /// Bytes it wrote to disk because memory was short.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes_spilled: u64,
+    /// Bytes its workers sent each other.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes_shuffled: u64,
+}
+
+/// Lines of the ledger from before these were counted read as those in which they are nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl AddAssign for Usage {
@@ -40,6 +52,8 @@ impl AddAssign for Usage {
             (&mut self.cpu_ms, other.cpu_ms),
             (&mut self.wall_ms, other.wall_ms),
             (&mut self.bytes_read, other.bytes_read),
+            (&mut self.bytes_spilled, other.bytes_spilled),
+            (&mut self.bytes_shuffled, other.bytes_shuffled),
         ] {
             *mine = mine.saturating_add(theirs);
         }

@@ -16,6 +16,7 @@ fn now() -> Timestamp {
 fn config() -> HostConfig {
     HostConfig {
         process: ProcessConfig {
+            certificates: None,
             program: PathBuf::new(),
             environment: Vec::new(),
             bucket: BucketConfig {

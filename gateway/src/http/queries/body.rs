@@ -51,11 +51,16 @@ pub(crate) struct QueryBody {
 /// How far a running query has come.
 #[derive(Debug, Serialize, ToSchema)]
 struct ProgressBody {
-    /// `queued`, `planning`, `running` or `committing`.
+    /// `queued`, `planning`, `starting` (further workers), `running` or `committing`.
     phase: String,
     rows: u64,
     bytes_read: u64,
     elapsed_ms: u64,
+    /// The stages of its plan, once it runs: parts that several workers can share.
+    stages: u64,
+    /// The tasks of all stages, and how many are done.
+    tasks: u64,
+    tasks_done: u64,
     /// What it will be billed for, once it is planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_processed: Option<u64>,
@@ -147,7 +152,10 @@ fn progress(now: &Now, queries: &Queries, record: &QueryRecord) -> ProgressBody 
     ProgressBody {
         phase: now.phase.to_owned(),
         rows: now.progress.rows,
-        bytes_read: now.progress.bytes_read,
+        bytes_read: now.progress.bytes_read + now.crew.bytes_read,
+        stages: now.progress.stages,
+        tasks: now.progress.tasks,
+        tasks_done: now.progress.tasks_done + now.crew.tasks_done,
         elapsed_ms: queries.age(record).as_millis() as u64,
         bytes_processed: now.planned.as_ref().map(|planned| planned.bytes_processed),
     }

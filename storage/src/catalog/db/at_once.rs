@@ -13,8 +13,8 @@ use crate::queries::QueryRecord;
 const STATEMENTS: &str = "begin immediate;
     insert into queries (
         id, project, statement, kind, labels, state, created_at, started_at, owner, lease_until,
-        attempts, usage, fingerprint, ended_at, error, results, results_state
-    ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
+        attempts, usage, fingerprint, ended_at, error, results, results_state, profile
+    ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $22);
     update ledger_head set seq = $18, hash = $19 where project = $2 and seq = $18 - 1 and hash = $20;
     insert into ledger (project, seq, query, entry, prev_hash, hash) values (
         $2, (select seq from ledger_head where project = $2 and hash = $19), $1, $21, $20, $19
@@ -44,6 +44,7 @@ pub(crate) async fn write(turn: &mut Turn, record: &QueryRecord, line: &StoredLi
         .bind(line.seq)
         .bind(hex(&line.hash))
         .bind(hex(&line.prev_hash))
-        .bind(line.entry.as_str());
+        .bind(line.entry.as_str())
+        .bind(record.profile.as_deref());
     Ok(turn.whole_transaction(statements).await?)
 }

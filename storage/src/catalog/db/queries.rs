@@ -35,8 +35,8 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     let insert = query(
         "insert into queries (
              id, project, request_id, statement, kind, labels, state, created_at, started_at, owner, lease_until,
-             attempts, usage, fingerprint, ended_at, error, results, results_state
-         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+             attempts, usage, fingerprint, ended_at, error, results, results_state, profile
+         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
          on conflict do nothing",
     )
     .bind(record.id.to_string())
@@ -56,7 +56,8 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     .bind(record.ended_at.map(Timestamp::micros))
     .bind(record.error.as_ref().map(text).transpose()?)
     .bind(record.results.as_deref())
-    .bind(results_state(record.results.as_deref()));
+    .bind(results_state(record.results.as_deref()))
+    .bind(record.profile.as_deref());
     let inserted = changed(conn, insert)
         .await
         .map_err(|error| flag_missing_project(error, &record.project))?;
@@ -98,7 +99,8 @@ pub(crate) async fn intend(conn: &mut AnyConnection, id: &QueryId, intent: &Writ
 /// `None` when the query is over or was never recorded.
 pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: Timestamp) -> Result<Option<Ended>> {
     let row = query(
-        "update queries set state = $2, ended_at = $3, usage = $4, error = $5, results = $6, results_state = $7
+        "update queries set state = $2, ended_at = $3, usage = $4, error = $5, results = $6, results_state = $7,
+             profile = $8
          where id = $1 and ended_at is null
          returning project, kind, labels",
     )
@@ -109,6 +111,7 @@ pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: 
     .bind(end.error.as_ref().map(text).transpose()?)
     .bind(end.results.as_deref())
     .bind(results_state(end.results.as_deref()))
+    .bind(end.profile.as_deref())
     .fetch_optional(conn)
     .await?;
     let ended = |row: &AnyRow| {
@@ -168,6 +171,15 @@ pub(crate) async fn one(conn: &mut AnyConnection, project: &ProjectId, id: &Quer
         .fetch_optional(conn)
         .await?;
     row.as_ref().map(record_of).transpose()
+}
+
+pub(crate) async fn profile(conn: &mut AnyConnection, project: &ProjectId, id: &QueryId) -> Result<Option<String>> {
+    let row = query("select profile from queries where id = $1 and project = $2")
+        .bind(id.to_string())
+        .bind(project.as_str())
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|row| row.try_get("profile")).transpose()?.flatten())
 }
 
 pub(crate) async fn of_request(
@@ -275,6 +287,10 @@ pub(crate) async fn expire_results(
     .bind(before.micros())
     .bind(i64::from(at_most));
     changed(conn, expire).await?;
+    // A query that failed has a profile and no results.
+    let forget =
+        query("update queries set profile = null where profile is not null and ended_at < $1").bind(before.micros());
+    changed(conn, forget).await?;
 
     let rows = query("select project, id from queries where results_state = 'expired' order by ended_at limit $1")
         .bind(i64::from(at_most))
@@ -315,6 +331,7 @@ fn record_of(row: &AnyRow) -> Result<QueryRecord> {
         error: json_if_any(row, "error")?,
         results: row.try_get("results")?,
         results_expired,
+        profile: None,
         target: json_if_any(row, "target")?,
     })
 }

@@ -159,6 +159,7 @@ pub(crate) fn done(effect: Effect) -> End {
         usage,
         error: None,
         results: None,
+        profile: None,
         effect,
         billed: true,
     }
@@ -170,6 +171,7 @@ pub(crate) fn unbilled(state: QueryState) -> End {
         usage: Usage::default(),
         error: None,
         results: None,
+        profile: None,
         effect: Effect::None,
         billed: false,
     }

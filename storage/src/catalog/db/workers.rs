@@ -7,7 +7,7 @@ use super::{changed, number, parsed, parsed_if_any, placeholders, timestamp, tim
 use crate::Result;
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, WorkerId};
-use crate::workers::{Ending, Leased, Offer, Standing, Wanted};
+use crate::workers::{Counts, Ending, Leased, Offer, Standing, Wanted};
 
 pub(crate) async fn insert(
     conn: &mut AnyConnection,
@@ -94,7 +94,8 @@ pub(crate) async fn ending(conn: &mut AnyConnection, id: &WorkerId) -> Result<Op
     }
 }
 
-/// Takes free workers, the project's own first: at most as many as are wanted.
+/// Takes free workers, at most as many as are wanted: the project's own first, the one that was busy last, so that others become
+/// idle for long; then of nobody's the one that has been there longest.
 pub(crate) async fn lease(conn: &mut AnyConnection, wanted: &Wanted<'_>, now: Timestamp) -> Result<Vec<Leased>> {
     // What is asked again outside is what somebody else may have changed meanwhile.
     let rows = query(
@@ -103,7 +104,8 @@ pub(crate) async fn lease(conn: &mut AnyConnection, wanted: &Wanted<'_>, now: Ti
              select id from workers
              where owner is null and state = 'ready' and build = $4 and alive_until > $5
                and (project is null or project = $2)
-             order by case when project is null then 1 else 0 end, free_since desc, id
+             order by case when project is null then 1 else 0 end,
+                      case when project is null then free_since else -free_since end, id
              limit $6
          )
          returning id, url, token",
@@ -202,6 +204,56 @@ pub(crate) async fn spend_all(conn: &mut AnyConnection, owner: &str, now: Timest
     .bind(owner)
     .bind(now.micros());
     Ok(changed(conn, spend).await?)
+}
+
+/// How many workers a gateway's queries wait for.
+pub(crate) async fn demand(conn: &mut AnyConnection, owner: &str, count: u64, until: Timestamp) -> Result<()> {
+    let demand = query(
+        "insert into worker_demands (owner, wanted, until) values ($1, $2, $3)
+         on conflict (owner) do update set wanted = excluded.wanted, until = excluded.until",
+    )
+    .bind(owner)
+    .bind(i64::try_from(count).unwrap_or(i64::MAX))
+    .bind(until.micros());
+    changed(conn, demand).await?;
+    Ok(())
+}
+
+/// How many workers there are and are waited for. Those that were free before `free_after` do not count.
+pub(crate) async fn counts(
+    conn: &mut AnyConnection,
+    build: &str,
+    now: Timestamp,
+    free_after: Timestamp,
+) -> Result<Counts> {
+    let row = query(
+        "select
+             (select count(*) from workers where owner is not null and state <> 'ended' and alive_until > $1) as leased,
+             (select count(*) from workers
+              where owner is null and alive_until > $1 and free_since > $2 and state = 'ready'
+                and (project is not null or build <> $3)) as kept,
+             (select count(*) from workers
+              where owner is null and alive_until > $1 and free_since > $2
+                and (state = 'spent' or (state = 'ready' and project is null and build = $3))) as anybodys,
+             (select cast(coalesce(sum(wanted), 0) as bigint) from worker_demands where until > $1) as missing",
+    )
+    .bind(now.micros())
+    .bind(free_after.micros())
+    .bind(build)
+    .fetch_one(conn)
+    .await?;
+    Ok(Counts {
+        leased: number(&row, "leased")?,
+        kept: number(&row, "kept")?,
+        anybodys: number(&row, "anybodys")?,
+        missing: number(&row, "missing")?,
+    })
+}
+
+pub(crate) async fn forget_demands(conn: &mut AnyConnection, now: Timestamp) -> Result<()> {
+    let forget = query("delete from worker_demands where until < $1").bind(now.micros());
+    changed(conn, forget).await?;
+    Ok(())
 }
 
 pub(crate) async fn forget(conn: &mut AnyConnection, silent_since: Timestamp) -> Result<u64> {

@@ -1,0 +1,83 @@
+//! Which plans several workers can share.
+//!
+//! datafusion-distributed 4.0 plans scalar subqueries as joins, since what one worker has found out others do not see. A join
+//! does not notice that there are two rows where one may be, and there is none for a subquery outside of `where`, `having` and
+//! the columns of a `select`. Nor can a recursive query be cut: its rounds see each other's rows.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+
+/// Whether the plan of a statement, `logical`, means the same in the hands of several workers.
+pub(super) fn is_shareable(logical: &LogicalPlan, plan: &Arc<dyn ExecutionPlan>) -> Result<bool, DataFusionError> {
+    let is_recursive = plan.exists(|node| Ok(node.is::<RecursiveQueryExec>()))?;
+    Ok(!is_recursive && !has_lone_subquery(logical)?)
+}
+
+/// Whether there is a scalar subquery that no join can stand for.
+fn has_lone_subquery(logical: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut found = false;
+    logical.apply_with_subqueries(|node| {
+        let is_joined_here = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Projection(_));
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| Ok(is_lone(part, is_joined_here)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(match found {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })?;
+    Ok(found)
+}
+
+/// One that depends on the row around it is a join for one worker, too.
+fn is_lone(part: &Expr, is_joined_here: bool) -> bool {
+    let Expr::ScalarSubquery(subquery) = part else {
+        return false;
+    };
+    let has_one_row = subquery.subquery.max_rows().is_some_and(|rows| rows <= 1);
+    subquery.outer_ref_columns.is_empty() && !(is_joined_here && has_one_row)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    async fn is_shared(sql: &str) -> bool {
+        let session = SessionContext::new();
+        let made = session.sql("create table t as values (1, 2), (3, 4)").await;
+        made.expect("a table").collect().await.expect("its rows");
+        let rows = session.sql(sql).await.expect("a statement");
+        let plan = rows.clone().create_physical_plan().await.expect("a plan");
+        is_shareable(rows.logical_plan(), &plan).expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn what_would_mean_something_else_in_parts_is_for_one_worker() {
+        for shared in [
+            "select column1, count(*) from t group by column1",
+            "select * from t where column2 > (select avg(column2) from t)",
+            "select column1, (select max(column2) from t) from t",
+            "select * from t where column2 = (select max(b.column2) from t b where b.column1 = t.column1)",
+            "select column1 from t group by column1 having sum(column2) > (select min(column1) from t)",
+        ] {
+            assert!(is_shared(shared).await, "{shared}");
+        }
+        for lone in [
+            "select * from t where column2 > (select column2 from t)",
+            "select sum(column1 + (select max(column2) from t)) from t",
+            "select column1 from t order by column1 + (select max(column2) from t)",
+            "select (select column1 from t) from t",
+            "with recursive r as (select 1 as n union all select n + 1 from r where n < 5) select * from r",
+        ] {
+            assert!(!is_shared(lone).await, "{lone}");
+        }
+    }
+}
