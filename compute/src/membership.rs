@@ -1,28 +1,44 @@
 //! `x in (select …)` where it matters that the answer may be neither true nor false.
 //!
-//! SQL's `in` does not know (is NULL) when nothing equal is found and `x`, or something that it is compared with, is NULL. As a
-//! condition of its own that is as good as false, and the engine makes a join of it that is right, for `not in` too. Inside of
-//! another expression DataFusion 55 makes of it a column that is true or false (`rewrite_inner_subqueries` of
-//! datafusion-optimizer), so that `x not in (select …) or y` lets rows through that SQL does not. There the rule of this file
-//! says what is not known: `x in (S)` becomes `x in (S) or case when … then null else false end`, with the engine's true or
-//! false on the left and on the right whether anything is NULL.
+//! SQL's `in` does not know (is NULL) when nothing equal is found and `x`, or something that it is compared with, is NULL.
+//! DataFusion 55 is right where `in` is a condition of its own, and where `not in` is one whose `x` has columns and whose `S` has
+//! none of the rows around it: it makes joins of these. Everywhere else it makes of `in` a column that is true or false
+//! (`rewrite_inner_subqueries` of datafusion-optimizer), so that `x not in (select …) or y` lets rows through that SQL does not;
+//! or a join that forgets about NULL, or cannot be run. There the rule of this file says what is not known: `x in (S)` becomes
+//! `x in (S) or case when … then null else false end`, with the engine's true or false on the left and on the right whether
+//! anything is NULL. What always has one row, as `select max(…)`, is compared with `x` instead.
+//!
+//! The rule stands right before the one that makes the joins: what comes earlier brings `not` to where it matters.
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Case, Exists, InSubquery};
-use datafusion::logical_expr::logical_plan::{Filter, LogicalPlan, LogicalPlanBuilder, Subquery};
+use datafusion::logical_expr::logical_plan::{
+    Filter, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, SubqueryAlias,
+};
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, lit};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// The engine's rules, after one that says where `in` does not know.
+use crate::{Code, SqlError};
+
+/// Subqueries that one may hold in the end. Each that is rewritten is there three times, and so is what it holds.
+const SUBQUERIES_MAX: usize = 100;
+
+/// The engine's rules, with one that says where `in` does not know.
 pub(crate) fn rules(of_engine: Vec<Arc<dyn OptimizerRule + Send + Sync>>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let first: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(SayUnknown);
-    [first].into_iter().chain(of_engine).collect()
+    let mut rules = Vec::with_capacity(of_engine.len() + 1);
+    for rule in of_engine {
+        if rule.name() == "decorrelate_predicate_subquery" {
+            rules.push(Arc::new(SayUnknown) as Arc<dyn OptimizerRule + Send + Sync>);
+        }
+        rules.push(rule);
+    }
+    rules
 }
 
 #[derive(Debug)]
@@ -90,23 +106,35 @@ fn said(expr: Expr, place: Place, schema: &DFSchema) -> Result<Transformed<Expr>
             })
         }
         Expr::Not(inner) => match (*inner, place) {
-            // The engine joins here, too.
-            (inner @ Expr::InSubquery(_), Place::Condition) => Ok(Transformed::no(Expr::Not(Box::new(inner)))),
+            (Expr::InSubquery(asked), place) => {
+                let negated = !asked.negated;
+                said(Expr::InSubquery(InSubquery { negated, ..asked }), place, schema)
+            }
             (inner, _) => said(inner, Place::Inside, schema)?.map_data(|inner| Ok(Expr::Not(Box::new(inner)))),
         },
         Expr::InSubquery(asked) => match (place, asked.negated) {
-            (Place::Condition, _) | (Place::Part, false) => Ok(Transformed::no(Expr::InSubquery(asked))),
-            (Place::Part | Place::Inside, true) => {
-                let asked = InSubquery {
+            (Place::Condition | Place::Part, false) => Ok(Transformed::no(Expr::InSubquery(asked))),
+            (Place::Condition, true) if is_joined_well(&asked) => Ok(Transformed::no(Expr::InSubquery(asked))),
+            (_, true) => {
+                let positive = InSubquery {
                     negated: false,
-                    ..asked
+                    ..asked.clone()
                 };
-                known(asked, schema)?.map_data(|known| Ok(Expr::Not(Box::new(known))))
+                let known = known(positive, schema)?;
+                Ok(match known.transformed {
+                    true => Transformed::yes(Expr::Not(Box::new(known.data))),
+                    false => Transformed::no(Expr::InSubquery(asked)),
+                })
             }
             (Place::Inside, false) => known(asked, schema),
         },
         other => other.map_children(|child| said(child, Place::Inside, schema)),
     }
+}
+
+/// Whether the engine's join knows what this `not in` does not.
+fn is_joined_well(asked: &InSubquery) -> bool {
+    asked.subquery.outer_ref_columns.is_empty() && asked.expr.any_column_refs()
 }
 
 /// Whether this is what [`known`] makes.
@@ -122,6 +150,16 @@ fn is_said(left: &Expr, op: Operator, right: &Expr) -> bool {
 
 /// `x in (S)`, which is NULL where it does not know.
 fn known(asked: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>, DataFusionError> {
+    if !asked.subquery.outer_ref_columns.is_empty() && is_one_row(&asked.subquery.subquery) {
+        let it = Expr::ScalarSubquery(asked.subquery);
+        return Ok(Transformed::yes(Expr::eq(*asked.expr, it)));
+    }
+    if subqueries_in(&asked.subquery.subquery)? > SUBQUERIES_MAX {
+        let message = "subqueries are nested too deeply in the `in` of others; write them as joins";
+        return Err(DataFusionError::External(
+            SqlError::new(Code::TooComplex, message).into(),
+        ));
+    }
     let listed = Expr::from(asked.subquery.subquery.schema().qualified_field(0));
     let mut unknown = Vec::new();
     if asked.expr.nullable(schema)? {
@@ -142,6 +180,26 @@ fn known(asked: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>, Data
         Some(Box::new(lit(false))),
     );
     Ok(Transformed::yes(asked.or(Expr::Case(case))))
+}
+
+/// Whether a subquery has one row whatever it reads.
+fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(Projection { input, .. }) | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => {
+            is_one_row(input)
+        }
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        _ => false,
+    }
+}
+
+fn subqueries_in(plan: &LogicalPlan) -> Result<usize, DataFusionError> {
+    let mut count = 0;
+    plan.apply_with_subqueries(|node| {
+        count += usize::from(matches!(node, LogicalPlan::Subquery(_)));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(count)
 }
 
 /// Whether the subquery has a row, or one for which this holds.

@@ -549,6 +549,8 @@ async fn in_a_subquery_does_not_know_where_something_is_null() {
     const ONE: &str = "(select 1)";
     const ONE_OR_NULL: &str = "(select * from (values (1), (null)) b(v))";
     const NOTHING: &str = "(select 1 where false)";
+    const LARGER: &str = "(select v from (values (1), (null), (5)) b(v) where b.v > a.g or b.v is null and a.g > 1)";
+    const MOST_OF_OWN: &str = "(select max(v) from (values (1, 1), (7, 7)) b(v, k) where b.k = a.g)";
     const OWN: &str = "(select v from (values (1, 1), (null, 3)) b(v, k) where b.k = a.g)";
 
     for (condition, rows) in [
@@ -561,6 +563,15 @@ async fn in_a_subquery_does_not_know_where_something_is_null() {
         (format!("g not in {ONE_OR_NULL} or g > 100"), json!([])),
         (format!("g not in {NOTHING} or g > 100"), json!([null, 1, 3])),
         (format!("g not in {OWN} or g > 100"), json!([null])),
+        (format!("5 not in {ONE_OR_NULL}"), json!([])),
+        (format!("5 not in {ONE}"), json!([null, 1, 3])),
+        (format!("null not in {NOTHING}"), json!([null, 1, 3])),
+        (format!("null not in {ONE}"), json!([])),
+        (format!("g not in {OWN}"), json!([null])),
+        (format!("g not in {LARGER}"), json!([null, 1])),
+        (format!("not (g in {OWN} or g > 100)"), json!([])),
+        (format!("g not in {MOST_OF_OWN} or g > 100"), json!([])),
+        (format!("g in {MOST_OF_OWN}"), json!([1])),
         (format!("not (g in {ONE} and g < 100)"), json!([3])),
         (format!("(g in {ONE}) is null"), json!([null])),
         (format!("(g in {ONE_OR_NULL}) is null"), json!([null, 3])),

@@ -32,7 +32,6 @@ mod words;
 mod harness;
 
 use std::collections::VecDeque;
-use std::env;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -46,8 +45,21 @@ use suite::{File, Packages, Selection};
 /// Warehouses that work on the list of files at the same time.
 const LANES: usize = 2;
 
+/// Every query that reads anything has three workers.
+const THREE_WORKERS: &str = "[workers]\nmax = 12\nthreads = 2\n[queries]\nworkers_max = 3\nmib_per_worker = 0\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
+    ask_all("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sql_suite_of_datafusion_has_the_same_answers_from_three_workers() {
+    ask_all(THREE_WORKERS).await;
+}
+
+/// Asks warehouses with these settings, and compares every answer.
+async fn ask_all(settings: &str) {
     let exclusions = Exclusions::read();
     let selection = Selection::from_environment();
     let packages = Packages::read();
@@ -59,7 +71,7 @@ async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
     assert!(!files.is_empty(), "no file of the suite is {selection:?}");
     let queue = Mutex::new(files);
 
-    let lanes = (0..LANES).map(|_| work(&queue, &exclusions, &shelves));
+    let lanes = (0..LANES).map(|_| work(settings, &queue, &exclusions, &shelves));
     let mut report = Report::default();
     for part in futures::future::join_all(lanes).await {
         report.add(part);
@@ -74,19 +86,9 @@ async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
     );
 }
 
-/// The settings of the house. `WASMHOUSE_SQL_WORKERS=3` gives every query that reads anything three workers.
-fn settings() -> String {
-    match env::var("WASMHOUSE_SQL_WORKERS") {
-        Ok(workers) => {
-            format!("[workers]\nmax = 12\nthreads = 2\n[queries]\nworkers_max = {workers}\nmib_per_worker = 0\n")
-        }
-        Err(_) => String::new(),
-    }
-}
-
 /// Takes files from the queue until there are none.
-async fn work(queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions, shelves: &Shelves) -> Report {
-    let warehouse = Warehouse::start_with(&settings()).await;
+async fn work(settings: &str, queue: &Mutex<VecDeque<File>>, exclusions: &Exclusions, shelves: &Shelves) -> Report {
+    let warehouse = Warehouse::start_with(settings).await;
     let caller = warehouse.project("datafusion").await;
     let mut report = Report::default();
     loop {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::logical_plan::{FetchType, Filter, Projection, Sort, SubqueryAlias};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
@@ -40,8 +41,22 @@ fn is_lone(part: &Expr, is_joined_here: bool) -> bool {
     let Expr::ScalarSubquery(subquery) = part else {
         return false;
     };
-    let has_one_row = subquery.subquery.max_rows().is_some_and(|rows| rows <= 1);
-    subquery.outer_ref_columns.is_empty() && !(is_joined_here && has_one_row)
+    subquery.outer_ref_columns.is_empty() && !(is_joined_here && has_one_row_at_most(&subquery.subquery))
+}
+
+/// Whether a plan is sure to have no second row. [`LogicalPlan::max_rows`] says so of more, and is wrong of unions, joins and
+/// grouping sets.
+fn has_one_row_at_most(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(Projection { input, .. })
+        | LogicalPlan::Filter(Filter { input, .. })
+        | LogicalPlan::Sort(Sort { input, .. })
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => has_one_row_at_most(input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))),
+        LogicalPlan::EmptyRelation(_) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +80,7 @@ mod tests {
             "select column1, count(*) from t group by column1",
             "select * from t where column2 > (select avg(column2) from t)",
             "select column1, (select max(column2) from t) from t",
+            "select column1, (select column2 from t order by column2 limit 1), (select 7) from t",
             "select * from t where column2 = (select max(b.column2) from t b where b.column1 = t.column1)",
             "select column1 from t group by column1 having sum(column2) > (select min(column1) from t)",
         ] {
@@ -75,6 +91,9 @@ mod tests {
             "select sum(column1 + (select max(column2) from t)) from t",
             "select column1 from t order by column1 + (select max(column2) from t)",
             "select (select column1 from t) from t",
+            "select column1, (select 1 union all select 2) from t",
+            "select column1 from t where column1 = (select max(column1) from t group by rollup(column2))",
+            "select (select b.column1 from (select 1) a cross join (values (1), (2)) b) from t",
             "with recursive r as (select 1 as n union all select n + 1 from r where n < 5) select * from r",
         ] {
             assert!(!is_shared(lone).await, "{lone}");

@@ -192,7 +192,8 @@ async fn converse(
     task: &Task,
     target: Option<&Target>,
 ) -> Result<Landed, Talk> {
-    let planned = hear_plan(house, &mut talk).await?;
+    let failed = |report| flight.live.tell(|now| now.report = Some(report));
+    let planned = hear_plan(house, &mut talk, failed).await?;
     let waits = !task.runs_unasked(planned.bytes_processed);
     if let Some(max_bytes) = flight.options.max_bytes
         && planned.bytes_processed > max_bytes
@@ -201,7 +202,8 @@ async fn converse(
         return Err(Talk::Answered(over_budget(planned.bytes_processed, max_bytes)));
     }
     let bytes_processed = planned.bytes_processed;
-    let is_shareable = planned.is_shareable;
+    // What reads nothing has nothing to share.
+    let is_shareable = planned.is_shareable && bytes_processed > 0;
     let schema = Arc::new(serde_json::from_str::<Schema>(&planned.schema).map_err(defect)?);
     flight.live.tell(|now| now.planned = Some(planned));
     if waits {
@@ -257,12 +259,16 @@ async fn converse(
     Ok(Landed { profile, ..landed? })
 }
 
-async fn hear_plan(house: &House, talk: &mut Conversation) -> Result<Planned, Talk> {
+/// Waits for the plan. If there is none, `failed` is told what looking for it took.
+async fn hear_plan(house: &House, talk: &mut Conversation, failed: impl FnOnce(Report)) -> Result<Planned, Talk> {
     let budget = Duration::from_millis(house.config.planning_timeout_ms);
     match tokio::time::timeout(budget, talk.next()).await {
         Ok(said) => match said? {
             Said::Frame(Frame::Planned(planned)) => Ok(planned),
-            Said::Frame(Frame::Failed { error, .. }) => Err(Talk::Answered(error.into())),
+            Said::Frame(Frame::Failed { error, report }) => {
+                failed(report);
+                Err(Talk::Answered(error.into()))
+            }
             Said::Frame(_) | Said::Rows(_) => Err(Talk::Unwanted(Error::Internal("an answer without a plan".into()))),
         },
         Err(_) => {
@@ -419,7 +425,7 @@ pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> 
 async fn attempt_plan(house: &House, task: &Task) -> Result<Planned, Attempt> {
     let lease = lease(house, &task.project).await?;
     let planned = match ask(house, &lease, task).await {
-        Ok(mut talk) => match hear_plan(house, &mut talk).await {
+        Ok(mut talk) => match hear_plan(house, &mut talk, drop).await {
             Ok(planned) => decline(talk).await.map(|()| planned),
             Err(error) => Err(error),
         },
