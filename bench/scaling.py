@@ -27,7 +27,7 @@ from compare import HERE, QUERIES, load, query_text
 NAMES = ("wall", "cpu", "shuffled", "processed")
 
 # Small enough that what it takes is what having workers takes.
-SMALL = "select n_regionkey, count(*) from nation group by n_regionkey"
+SMALL = "select s_nationkey, count(*) from supplier group by s_nationkey"
 SMALL_TIMES = 20
 
 SETTINGS = """
@@ -48,6 +48,7 @@ def main():
     arguments.add_argument("--server", required=True, help="the wasmhouse binary")
     arguments.add_argument("--scale", default="1", help="TPC-H scale factor")
     arguments.add_argument("--workers", default="1,2", help="numbers of workers; the first is what others are compared with")
+    arguments.add_argument("--crews", default="1,2,4,8,16", help="numbers of workers that the small query is asked of")
     arguments.add_argument("--rounds", type=int, default=3, help="rounds that count")
     arguments.add_argument("--data", help="data folder of the server [default: data/bench-sf<scale>]")
     arguments.add_argument("--save", action="store_true", help="write the result into bench/results, too")
@@ -58,7 +59,8 @@ def main():
     load(server, data, options.scale)
     numbers = [int(number) for number in options.workers.split(",")]
     measured = {number: {query: [] for query in QUERIES} for number in numbers}
-    small = {number: [] for number in numbers}
+    crews = [int(number) for number in options.crews.split(",")]
+    small = {number: [] for number in crews}
     for round_number in range(options.rounds + 1):
         for number in numbers:
             with House(server, data, number) as house:
@@ -67,7 +69,10 @@ def main():
                     print(f"round {round_number}, {number} workers, Q{query}: {usage}", file=sys.stderr)
                     if round_number > 0:
                         measured[number][query].append(usage)
-                small[number] += [house.run(SMALL)["wall"] for _ in range(SMALL_TIMES)]
+        for number in crews:
+            with House(server, data, number) as house:
+                house.run(SMALL)
+                small[number] += [house.run(SMALL) for _ in range(SMALL_TIMES)]
 
     report = "\n".join(lines(options, numbers, measured, small))
     print(report)
@@ -181,8 +186,13 @@ def lines(options, numbers, measured, small):
             f"{total['shuffled'][1] / 2**20:.0f} MiB sent from worker to worker."
         )
     yield ""
-    walls = ", ".join(f"{number}: {statistics.median(small[number]) * 1000:.0f} ms" for number in numbers)
-    yield f"What a crew costs by itself, wall time of `{SMALL}` by the number of workers: {walls}."
+    yield f"What a crew costs by itself, with `{SMALL}`:"
+    yield ""
+    yield "| Workers | wall | CPU |"
+    yield "|---:|---:|---:|"
+    for number, turns in small.items():
+        wall, cpu = (statistics.median(turn[name] for turn in turns) for name in ("wall", "cpu"))
+        yield f"| {number} | {seconds(wall)} | {seconds(cpu)} |"
     yield ""
     alone = median[first].values()
     rate = sum(turn["processed"] for turn in alone) / sum(turn["cpu"] for turn in alone) / 1000

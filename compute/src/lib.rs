@@ -6,6 +6,7 @@
 
 pub mod catalog_view;
 pub mod cluster;
+pub mod cuts;
 mod dependencies;
 mod error;
 pub mod estimate;

@@ -15,6 +15,7 @@ use wasmhouse_storage::tables::{TableLocation, Version, WrittenFile};
 
 use crate::SqlError;
 use crate::cluster::PublicKey;
+use crate::cuts::Cut;
 use crate::params::Params;
 
 /// One statement for one head worker.
@@ -44,14 +45,14 @@ pub struct Task {
     pub settings: BTreeMap<String, String>,
     /// What `now()` is, in microseconds since 1970.
     pub now_us: i64,
-    /// A plan that processes no more than this runs at once. None: every plan waits for the word to go.
+    /// A plan that reads no more than this runs at once. None: every plan waits for the word to go.
     pub unasked_bytes: Option<u64>,
 }
 
 impl Task {
-    /// Whether a plan that processes this many bytes runs without waiting for the word to go.
-    pub fn runs_unasked(&self, bytes_processed: u64) -> bool {
-        self.unasked_bytes.is_some_and(|most| bytes_processed <= most)
+    /// Whether a plan that reads this many bytes runs without waiting for the word to go.
+    pub fn runs_unasked(&self, bytes_to_read: u64) -> bool {
+        self.unasked_bytes.is_some_and(|most| bytes_to_read <= most)
     }
 
     /// Whether there will be no word to go, whatever the plan says.
@@ -88,6 +89,8 @@ pub enum Action {
     Load {
         /// Where the upload was staged, as an object path.
         staged: String,
+        /// Where it can be cut.
+        cuts: Vec<Cut>,
         /// How to read it.
         format: LoadFormat,
         /// Columns with types as SQL would declare them, if the caller gave them.
@@ -190,9 +193,12 @@ pub struct Planned {
     pub schema: String,
     /// Logical bytes of the referenced columns in the files that survive pruning: what is billed.
     pub bytes_processed: u64,
-    /// The same by table.
+    /// The same, and an upload: what decides how many workers it deserves.
+    pub bytes_to_read: u64,
+    /// What is billed by table.
     pub tables: Vec<PlannedTable>,
-    /// Whether several workers can share it. Some plans mean something else in parts.
+    /// Whether several workers can share it. Some plans mean something else in parts, or cannot be sent; what runs unasked is
+    /// not shared.
     pub is_shareable: bool,
 }
 

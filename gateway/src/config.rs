@@ -202,8 +202,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// What queries process in a millisecond of processor time: an order of magnitude, which has not been measured.
-const USUAL_BYTES_PER_CPU_MS: u64 = 1 << 20;
+/// What queries process in a millisecond of processor time. TPC-H at scale factor 1 processes 473 KB (`docs/scale.md`).
+const USUAL_BYTES_PER_CPU_MS: u64 = 500_000;
 
 impl Default for Config {
     fn default() -> Self {

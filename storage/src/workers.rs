@@ -75,17 +75,26 @@ pub struct Leased {
     pub token: String,
 }
 
-/// What there is and what is waited for, of all gateways.
+/// What there is and what is waited for, of all gateways of one build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Somebody has them.
     pub(crate) leased: u64,
-    /// Nobody has them, and only some could have them.
+    /// Nobody has them, and only the project whose they are could.
     pub(crate) kept: u64,
     /// Whoever waits can have them, or those that are about to be started in their place.
     pub(crate) anybodys: u64,
     /// Somebody waits for so many that are not there.
     pub(crate) missing: u64,
+}
+
+/// How many workers there should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Whether there are so many or not.
+    pub wanted: u64,
+    /// Those of them that are somebody's.
+    pub taken: u64,
 }
 
 /// What its host learns of a worker when it says that it lives.
@@ -232,20 +241,25 @@ impl Workers {
         db::workers::release(&mut *self.db.writer().await?, id, owner, is_good, now).await
     }
 
-    /// The queries of a gateway wait for so many workers. It counts for as long as a worker that is not heard of is believed to
+    /// The queries of a gateway wait for so many workers of its build. It counts for as long as a worker that is not heard of is believed to
     /// live.
-    pub async fn demand(&self, owner: &str, count: u64) -> Result<()> {
+    pub async fn demand(&self, owner: &str, build: &str, count: u64) -> Result<()> {
         let until = self.db.now().plus(ALIVE_FOR);
-        db::workers::demand(&mut *self.db.writer().await?, owner, count, until).await
+        db::workers::demand(&mut *self.db.writer().await?, owner, build, count, until).await
     }
 
-    /// How many workers there should be for all gateways, for queries of this build: those that were needed within `idle`, and
-    /// those that are missed.
-    pub async fn wanted(&self, build: &str, idle: Duration) -> Result<u64> {
+    /// How many workers there should be for all gateways: those that were needed within `idle`, and those that are missed.
+    /// Gateways of different builds say the same.
+    pub async fn need(&self, idle: Duration) -> Result<Need> {
         let now = self.db.now();
-        let counts = db::workers::counts(&mut *self.db.reader().await?, build, now, now.minus(idle)).await?;
-        // Of those that anybody can have, who waits has one in a moment.
-        Ok(counts.leased + counts.kept + counts.anybodys.max(counts.missing))
+        let mut need = Need { wanted: 0, taken: 0 };
+        for counts in db::workers::counts(&mut *self.db.reader().await?, now, now.minus(idle)).await? {
+            let taken = counts.leased + counts.kept;
+            need.taken += taken;
+            // Of those that anybody can have, who waits has one in a moment.
+            need.wanted += taken + counts.anybodys.max(counts.missing);
+        }
+        Ok(need)
     }
 
     /// Forgets the workers that have not been heard of for long. Says how many.

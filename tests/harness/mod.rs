@@ -11,6 +11,7 @@
 pub(crate) mod answers;
 pub(crate) mod caller;
 pub(crate) mod certificates;
+pub(crate) mod compare;
 pub(crate) mod host;
 pub(crate) mod pods;
 pub(crate) mod postgres;

@@ -9,7 +9,7 @@ use crate::repository::{Page, pages, root, sources};
 const LINES_OF_A_PAGE: usize = 600;
 
 /// Everything that may lie at the top, and what it is.
-const TOP_LEVEL: [&str; 18] = [
+const TOP_LEVEL: [&str; 19] = [
     // The seven big words.
     "gateway",
     "compute",
@@ -20,6 +20,8 @@ const TOP_LEVEL: [&str; 18] = [
     "tests",
     // Comparisons with others.
     "bench",
+    // What takes more than a paragraph of the README.
+    "docs",
     // What every repository has.
     "Cargo.toml",
     "Cargo.lock",

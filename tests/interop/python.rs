@@ -33,10 +33,7 @@ pub(crate) fn python() -> PathBuf {
 /// Reads the table at `location` as a stranger does.
 pub(crate) fn read(reader: &str, location: &str, options: Option<&Value>) -> Found {
     let mut command = Command::new(python());
-    command
-        .arg(root().join("tests/interop/read.py"))
-        .arg(reader)
-        .arg(location);
+    command.arg(script("read.py")).arg(reader).arg(location);
     if let Some(options) = options {
         command.arg(options.to_string());
     }
@@ -52,6 +49,11 @@ pub(crate) fn read(reader: &str, location: &str, options: Option<&Value>) -> Fou
         version: printed["version"].as_u64(),
         rows: printed["rows"].as_array().expect("the script prints rows").clone(),
     }
+}
+
+/// One of the scripts of this suite.
+pub(crate) fn script(name: &str) -> PathBuf {
+    root().join("tests/interop").join(name)
 }
 
 fn last_words(output: &Output) -> String {

@@ -18,6 +18,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) is_plan: bool,
     /// A column of whole numbers may be a decimal without fraction: a table holds those of `BIGINT UNSIGNED` as one.
     pub(crate) whole_decimals: bool,
+    /// Rows may come in any order: several workers have them, and the statement does not say in which.
+    pub(crate) any_order: bool,
 }
 
 /// How far the answer is the expected one.
@@ -54,12 +56,16 @@ pub(crate) fn compare(wanted: Wanted<'_>, mut answer: Answer) -> Result<Pass, Fa
         };
     }
 
-    let found: Vec<String> = answer
+    let mut found: Vec<String> = answer
         .rows
         .iter()
         .map(|row| row.join(" ").trim_end().to_owned())
         .collect();
-    let expected: Vec<String> = wanted.lines.iter().map(|line| line.trim_end().to_owned()).collect();
+    let mut expected: Vec<String> = wanted.lines.iter().map(|line| line.trim_end().to_owned()).collect();
+    if wanted.any_order {
+        found.sort_unstable();
+        expected.sort_unstable();
+    }
     if is_same(&found, &expected) {
         return Ok(Pass::Whole);
     }

@@ -19,6 +19,7 @@ pub(crate) struct Exclusions {
     statements: Vec<(String, String)>,
     /// Errors that hold these words.
     refusals: Vec<(String, String)>,
+    are_of_several_workers: bool,
 }
 
 /// The tables that excluded records of one file would have made.
@@ -51,6 +52,22 @@ impl Exclusions {
             }
         }
         found
+    }
+
+    /// The same, and what may differ because several workers do it.
+    pub(crate) fn of_several_workers(mut self) -> Self {
+        let reason = "what several workers have done is told stage by stage".to_owned();
+        self.statements.push(("explain analyze".to_owned(), reason));
+        for line in ["4324", "4402"] {
+            let reason = "without an order, a limit takes any rows".to_owned();
+            self.records.insert(("joins.slt".to_owned(), line.to_owned()), reason);
+        }
+        self.are_of_several_workers = true;
+        self
+    }
+
+    pub(crate) fn are_of_several_workers(&self) -> bool {
+        self.are_of_several_workers
     }
 
     /// Why this file is not run.

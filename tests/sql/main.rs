@@ -50,17 +50,16 @@ const THREE_WORKERS: &str = "[workers]\nmax = 12\nthreads = 2\n[queries]\nworker
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
-    ask_all("").await;
+    ask_all("", Exclusions::read()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sql_suite_of_datafusion_has_the_same_answers_from_three_workers() {
-    ask_all(THREE_WORKERS).await;
+    ask_all(THREE_WORKERS, Exclusions::read().of_several_workers()).await;
 }
 
 /// Asks warehouses with these settings, and compares every answer.
-async fn ask_all(settings: &str) {
-    let exclusions = Exclusions::read();
+async fn ask_all(settings: &str, exclusions: Exclusions) {
     let selection = Selection::from_environment();
     let packages = Packages::read();
     let shelves = Shelves::of(&packages);
@@ -111,6 +110,7 @@ async fn work(settings: &str, queue: &Mutex<VecDeque<File>>, exclusions: &Exclus
 
         let started = Instant::now();
         let mut session = Session::start(&caller, shelves, &file).await;
+        session.has_several_workers = exclusions.are_of_several_workers();
         let mut missing = Missing::default();
         for record in &file.records {
             let result = session.run(record).await;

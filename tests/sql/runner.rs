@@ -25,6 +25,7 @@ use crate::records::{Expected, Record};
 use crate::registered;
 use crate::stand_ins::StandIn;
 use crate::suite::File;
+use crate::words;
 
 /// Where names of one part are looked up, as in DataFusion.
 const DATASET: &str = "public";
@@ -69,6 +70,8 @@ pub(crate) struct Session<'a> {
     pub(crate) whole_decimals: bool,
     /// A record of the file asks what type a value has.
     pub(crate) shows_types: bool,
+    /// Queries have several workers.
+    pub(crate) has_several_workers: bool,
     /// What `RESET` goes back to.
     first_settings: BTreeMap<String, String>,
     double_digits: i64,
@@ -98,6 +101,7 @@ impl<'a> Session<'a> {
             caller,
             files: Files::new(shelves),
             dataset: DATASET.to_owned(),
+            has_several_workers: false,
             first_settings: settings.clone(),
             settings,
             prepared: BTreeMap::new(),
@@ -147,6 +151,7 @@ impl<'a> Session<'a> {
                     lines,
                     is_plan: is_explain(&record.sql),
                     whole_decimals: self.whole_decimals,
+                    any_order: self.has_several_workers && !is_explain(&record.sql) && !words::is_ordered(&record.sql),
                 };
                 compare(wanted, answer)
             }

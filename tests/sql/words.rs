@@ -194,3 +194,25 @@ pub(crate) fn plain_name(name: &str) -> String {
         name.to_ascii_lowercase()
     }
 }
+
+/// Whether a statement says in which order its rows come: itself, and not only in a part of it.
+pub(crate) fn is_ordered(sql: &str) -> bool {
+    let words = Words::of(sql).words;
+    let mut depth = 0i32;
+    words.windows(2).any(|pair| {
+        match pair[0].text {
+            "(" | "[" => depth += 1,
+            ")" | "]" => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && pair[0].text.eq_ignore_ascii_case("order") && pair[1].text.eq_ignore_ascii_case("by")
+    })
+}
+
+#[test]
+fn a_statement_is_ordered_by_its_own_order_and_not_by_one_inside() {
+    assert!(is_ordered("select a from (select 1 as a) order by a"));
+    assert!(!is_ordered(
+        "select first_value(a order by a) from (select 1 as a order by 1) limit 2"
+    ));
+}

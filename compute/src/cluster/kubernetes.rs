@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use wasmhouse_storage::BoxError;
+use wasmhouse_storage::workers::Need;
 
 use self::workload::Workload;
 use super::registered::Registered;
@@ -46,7 +47,7 @@ pub struct KubernetesConfig {
 /// Says how many pods there are to be, for as long as this lives.
 pub(super) struct Scaler {
     start_time: Duration,
-    /// Whether there may be more pods than are wanted now.
+    /// Whether there may be more pods than are somebody's now.
     has_room: Arc<AtomicBool>,
     /// Dropping it ends the task.
     _task: AbortOnDropHandle<()>,
@@ -89,9 +90,9 @@ async fn look_after(
     let mut seen = 0;
     loop {
         match scale(&workload, &config, &registered, seen).await {
-            Ok(Look { wanted, is_settled }) => {
-                has_room.store(wanted <= u64::from(config.most), Ordering::Relaxed);
-                seen = wanted;
+            Ok(Look { need, is_settled }) => {
+                has_room.store(need.taken < u64::from(config.most), Ordering::Relaxed);
+                seen = need.wanted;
                 if is_settled {
                     // The first who waits does not wait for the next look, too.
                     let _ = tokio::time::timeout(LOOK_EVERY, registered.changed()).await;
@@ -109,7 +110,7 @@ async fn look_after(
 /// What was seen at a look.
 struct Look {
     /// How many workers are wanted, whether there may be so many or not.
-    wanted: u64,
+    need: Need,
     /// Whether there are to be as many pods.
     is_settled: bool,
 }
@@ -122,7 +123,8 @@ async fn scale(
     registered: &Registered,
     seen: u64,
 ) -> Result<Look, BoxError> {
-    let wanted = registered.wanted_by_all(config.idle).await?;
+    let need = registered.need_of_all(config.idle).await?;
+    let wanted = need.wanted;
     let pods = |workers: u64| {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         workers.min(config.most).max(config.least)
@@ -137,7 +139,7 @@ async fn scale(
         workload.scale_to(target).await?;
     }
     Ok(Look {
-        wanted,
+        need,
         is_settled: target == pods(wanted),
     })
 }

@@ -17,7 +17,7 @@ use url::Url;
 use wasmhouse_storage::Error as StorageError;
 use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ids::{ProjectId, WorkerId};
-use wasmhouse_storage::workers::{Ending, Leased, Wanted, Workers};
+use wasmhouse_storage::workers::{Ending, Leased, Need, Wanted, Workers};
 
 use super::contact::Contact;
 use super::process::End;
@@ -138,13 +138,14 @@ impl Registered {
         self.changed.notified().await;
     }
 
-    /// How many workers there should be for all gateways; see [`Workers::wanted`].
-    pub(super) async fn wanted_by_all(&self, idle: Duration) -> Result<u64> {
-        let workers = &self.config.workers;
-        workers
-            .demand(&self.config.owner, self.missing.load(Ordering::Relaxed))
-            .await?;
-        Ok(workers.wanted(&self.config.build, idle).await?)
+    /// How many workers there should be for all gateways; see [`Workers::need`].
+    pub(super) async fn need_of_all(&self, idle: Duration) -> Result<Need> {
+        let RegisteredConfig {
+            workers, owner, build, ..
+        } = &self.config;
+        let missing = self.missing.load(Ordering::Relaxed);
+        workers.demand(owner, build, missing).await?;
+        Ok(workers.need(idle).await?)
     }
 
     /// Says that this gateway lives and has its workers.

@@ -132,9 +132,15 @@ async fn run(
         .session(&task.project, task.dataset.as_ref(), &task.settings, task.now_us)?;
     catalog_view::attach(&desk.engine, &state, &task, &desk.tables, &scans).await?;
 
-    let (logical, keys) = match &task.action {
-        Action::Load { .. } => load::plan(&state, &task).await?,
-        _ => statement(&state, &task).await?,
+    let (logical, keys, upload) = match &task.action {
+        Action::Load { .. } => {
+            let load = load::plan(&state, &task).await?;
+            (load.rows, load.keys, Some((load.bytes, load.is_shareable)))
+        }
+        _ => {
+            let (logical, keys) = statement(&state, &task).await?;
+            (logical, keys, None)
+        }
     };
     let free = matches!(logical, LogicalPlan::Explain(_));
     let plan = match row_of_constants(&state, &logical) {
@@ -152,15 +158,23 @@ async fn run(
         true => (0, Vec::new()),
         false => (bytes_processed, tables),
     };
+    let (upload_bytes, may_be_shared) = match upload {
+        Some(upload) => upload,
+        None => (0, share::is_shareable(&logical, &plan)?),
+    };
+    let bytes_to_read = bytes_processed + upload_bytes;
+    let runs_unasked = task.runs_unasked(bytes_to_read);
+    let is_shareable = !runs_unasked && may_be_shared && desk.tasks.travels(&task, &plan, &state);
     line.say(&Frame::Planned(Planned {
         schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
         bytes_processed,
+        bytes_to_read,
         tables,
-        is_shareable: share::is_shareable(&logical, &plan)?,
+        is_shareable,
     }))
     .await?;
     let mut go = Go::default();
-    if !task.runs_unasked(bytes_processed) {
+    if !runs_unasked {
         go = line.word_to_go().await?;
     } else if !is_trivial(&plan) {
         // What is said next may take long.
@@ -168,16 +182,17 @@ async fn run(
     }
     let (mut state, mut plan) = (state, plan);
     let sink = Sink::of(&task, &schema).map(Arc::new);
-    if go.workers.len() > 1 {
+    let is_shared = go.workers.len() > 1;
+    if is_shared {
         desk.tasks.serve(&task.query, task.attempt, &go.tickets);
         let this = desk.worker.to_local_worker_context(desk.url.clone());
         let sink = sink.map(|sink| (sink, Arc::clone(&meter.rows)));
         state = desk
             .tasks
-            .session_of_head(&state, &task, &go, bytes_processed, sink, this)?;
+            .session_of_head(&state, &task, &go, bytes_to_read, sink, this)?;
         plan = physical_plan(&state, &logical).await?;
     } else if let Some(sink) = sink {
-        let rows = write::dealt_out(desk, &state, &task, &plan).await?;
+        let rows = write::dealt_out(&state, &task, upload_bytes, &plan)?;
         plan = Arc::new(SinkExec::new(rows, sink, desk.bucket.clone(), Arc::clone(&meter.rows)));
     }
 
@@ -185,7 +200,7 @@ async fn run(
         *ran = Some(Arc::clone(&plan));
     }
     let done = act(desk, &state, &task, &plan, &schema, meter, line).await;
-    match go.workers.len() > 1 {
+    match is_shared {
         true => done.map_err(Stop::blamed_on_crew),
         false => done,
     }

@@ -5,12 +5,15 @@
 
 mod arrow;
 mod bytes;
+mod codec;
 mod csv;
 mod declared;
 mod faults;
 mod json;
 mod parquet;
+mod parts;
 mod pieces;
+mod scan;
 mod texts;
 mod upload;
 
@@ -33,7 +36,11 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::tables::Keys;
 
+pub(super) use self::codec::LoadCodec;
 use self::csv::Dialect;
+use self::parts::Part;
+use self::scan::{Spelling, TextFile, TextTable};
+pub(super) use self::scan::{desired_tasks, scaled_up};
 use self::upload::Upload;
 use super::head::Stop;
 use super::write::exactly;
@@ -54,10 +61,22 @@ struct Staged {
     path: Path,
 }
 
-/// The plan that reads the upload of `task`, and the keys of a table that it makes.
-pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<(LogicalPlan, Keys), Stop> {
+/// What is to be read.
+pub(super) struct Plan {
+    pub(super) rows: LogicalPlan,
+    /// Those of a table that it makes.
+    pub(super) keys: Keys,
+    /// The size of the upload.
+    pub(super) bytes: u64,
+    /// Whether there is more than one part of it that can be read by itself.
+    pub(super) is_shareable: bool,
+}
+
+/// The plan that reads the upload of `task`.
+pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<Plan, Stop> {
     let Action::Load {
         staged,
+        cuts,
         format,
         declared,
         schema,
@@ -85,6 +104,10 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<(LogicalPl
         return Err(empty());
     }
 
+    let parts = parts::of(bytes, cuts);
+    let mut is_shareable = parts.len() > 1;
+    // It reads a smaller file in one piece.
+    let is_cut_by_engine = |bytes: u64| bytes >= state.config().options().optimizer.repartition_file_min_size as u64;
     let table = match format {
         LoadFormat::Csv {
             header,
@@ -92,30 +115,36 @@ pub(super) async fn plan(state: &SessionState, task: &Task) -> Result<(LogicalPl
             null,
         } => {
             let dialect = Dialect::new(*header, *delimiter, null.as_deref())?;
-            csv_table(staged, dialect, format, wanted.as_ref()).await?
+            csv_table(staged, parts, dialect, format, wanted.as_ref()).await?
         }
-        LoadFormat::Json => json_table(staged, wanted.as_ref()).await?,
+        LoadFormat::Json => json_table(staged, parts, wanted.as_ref()).await?,
         LoadFormat::Parquet => {
             parquet::check(&staged, bytes).await?;
+            is_shareable = is_cut_by_engine(bytes);
             // Spark writes times as INT96, which in nanoseconds would end in the year 2262.
             let reader = ParquetFormat::default().with_coerce_int96(Some("us".to_owned()));
             read_by_engine(state, staged, format, Arc::new(reader)).await?
         }
         LoadFormat::Arrow => {
-            arrow::check(&staged, bytes).await?;
+            is_shareable = arrow::check(&staged, bytes).await? == arrow::Kind::File && is_cut_by_engine(bytes);
             read_by_engine(state, staged, format, Arc::new(ArrowFormat)).await?
         }
     };
 
     let scan = LogicalPlanBuilder::scan("upload", provider_as_source(table), None)?;
-    match wanted {
-        None => Ok((scan.build()?, keys)),
+    let rows = match wanted {
+        None => scan,
         Some(wanted) => {
             let present = Arc::clone(scan.schema().inner());
-            let rows = scan.project(assignments(&wanted, &present)?)?.build()?;
-            Ok((rows, keys))
+            scan.project(assignments(&wanted, &present)?)?
         }
-    }
+    };
+    Ok(Plan {
+        rows: rows.build()?,
+        keys,
+        bytes,
+        is_shareable,
+    })
 }
 
 /// No rows are rows, where the format has nothing to say besides them.
@@ -129,12 +158,13 @@ fn empty() -> Stop {
 
 async fn csv_table(
     staged: Staged,
+    parts: Vec<Part>,
     dialect: Dialect,
     format: &LoadFormat,
     wanted: Option<&SchemaRef>,
 ) -> Result<Arc<dyn TableProvider>, Stop> {
     let rows_to_guess_from = if wanted.is_some() { 0 } else { ROWS_TO_GUESS_FROM };
-    let found = csv::columns(&staged, &dialect, rows_to_guess_from).await?;
+    let found = csv::columns(&staged, size(&parts), &dialect, rows_to_guess_from).await?;
     if found.fields().is_empty() && !(wanted.is_some() && may_be_empty(format)) {
         return Err(empty());
     }
@@ -142,18 +172,35 @@ async fn csv_table(
         Some(wanted) => columns_in_csv(dialect.has_header(), &found, wanted)?,
         None => found,
     };
-    Ok(csv::table(staged, dialect, in_file)?)
+    Ok(text_table(staged, parts, Spelling::Csv(dialect), in_file))
 }
 
-async fn json_table(staged: Staged, wanted: Option<&SchemaRef>) -> Result<Arc<dyn TableProvider>, Stop> {
+async fn json_table(
+    staged: Staged,
+    parts: Vec<Part>,
+    wanted: Option<&SchemaRef>,
+) -> Result<Arc<dyn TableProvider>, Stop> {
     let (columns, are_guessed) = match wanted {
         Some(wanted) => (nullable(wanted.fields().iter().map(AsRef::as_ref)), false),
-        None => (json::columns(&staged, ROWS_TO_GUESS_FROM).await?, true),
+        None => (json::columns(&staged, size(&parts), ROWS_TO_GUESS_FROM).await?, true),
     };
     if columns.fields().is_empty() {
         return Err(empty());
     }
-    Ok(json::table(staged, columns, are_guessed)?)
+    Ok(text_table(staged, parts, Spelling::Json { are_guessed }, columns))
+}
+
+fn text_table(staged: Staged, parts: Vec<Part>, spelling: Spelling, schema: SchemaRef) -> Arc<dyn TableProvider> {
+    let file = TextFile {
+        staged,
+        spelling,
+        schema,
+    };
+    Arc::new(TextTable { file, parts })
+}
+
+fn size(parts: &[Part]) -> u64 {
+    parts.last().map_or(0, |last| last.end)
 }
 
 /// A file in a format that the engine knows, with the file's own types.

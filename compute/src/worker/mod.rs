@@ -14,11 +14,13 @@ mod load;
 pub mod memory;
 mod meter;
 mod offload;
+mod order;
 mod parts;
 mod serve;
 mod share;
 mod sink;
 mod task;
+mod whole;
 mod wire;
 mod write;
 

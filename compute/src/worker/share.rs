@@ -2,21 +2,57 @@
 //!
 //! datafusion-distributed 4.0 plans scalar subqueries as joins, since what one worker has found out others do not see. A join
 //! does not notice that there are two rows where one may be, and there is none for a subquery outside of `where`, `having` and
-//! the columns of a `select`. Nor can a recursive query be cut: its rounds see each other's rows.
+//! the columns of a `select`. Nor can a recursive query be cut: its rounds see each other's rows. Where a row is in its file, a
+//! scan forgets on its way, and some nodes cannot be sent at all.
 
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
+use datafusion::functions::core::file_row_index::FileRowIndexFunc;
 use datafusion::logical_expr::logical_plan::{FetchType, Filter, Projection, Sort, SubqueryAlias};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+};
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use tracing::debug;
 
 /// Whether the plan of a statement, `logical`, means the same in the hands of several workers.
 pub(super) fn is_shareable(logical: &LogicalPlan, plan: &Arc<dyn ExecutionPlan>) -> Result<bool, DataFusionError> {
     let is_recursive = plan.exists(|node| Ok(node.is::<RecursiveQueryExec>()))?;
-    Ok(!is_recursive && !has_lone_subquery(logical)?)
+    Ok(!is_recursive && !has_file_row_index(logical)? && !has_lone_subquery(logical)?)
+}
+
+/// Whether a plan that several workers are to share can be sent to them.
+pub(super) fn travels(plan: &Arc<dyn ExecutionPlan>, state: &SessionState, codec: &dyn PhysicalExtensionCodec) -> bool {
+    let sent = physical_plan_to_bytes_with_extension_codec(Arc::clone(plan), codec);
+    let arrived =
+        sent.and_then(|bytes| physical_plan_from_bytes_with_extension_codec(&bytes, &state.task_ctx(), codec));
+    match arrived {
+        Ok(_) => true,
+        Err(error) => {
+            debug!("a query stays with one worker: {error}");
+            false
+        }
+    }
+}
+
+/// Whether a plan asks where rows are in their files.
+fn has_file_row_index(logical: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let is_asked =
+        |part: &Expr| matches!(part, Expr::ScalarFunction(call) if call.func.inner().is::<FileRowIndexFunc>());
+    let mut found = false;
+    logical.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| Ok(is_asked(part)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(found)
 }
 
 /// Whether there is a scalar subquery that no join can stand for.
@@ -94,6 +130,7 @@ mod tests {
             "select column1, (select 1 union all select 2) from t",
             "select column1 from t where column1 = (select max(column1) from t group by rollup(column2))",
             "select (select b.column1 from (select 1) a cross join (values (1), (2)) b) from t",
+            "select column1 from t where exists (select file_row_index() from t)",
             "with recursive r as (select 1 as n union all select n + 1 from r where n < 5) select * from r",
         ] {
             assert!(!is_shared(lone).await, "{lone}");

@@ -20,18 +20,23 @@ use datafusion_distributed::{
     WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse, WorkerPlanRewriteHandler, WorkerQueryContext,
     WorkerResolver, WorkerSessionBuilder, rewrite_distributed_plan_with_metrics,
 };
+use datafusion_proto::physical_plan::{ComposedPhysicalExtensionCodec, PhysicalExtensionCodec};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
-use url::Url;
+use url::{Host, Url};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::ids::{ProjectId, QueryId};
 use wasmhouse_storage::tables::arrived;
 
 use super::guard::guarded;
+use super::load::{self, LoadCodec};
 use super::meter::Ran;
+use super::order::SortForWindows;
 use super::parts::Parts;
+use super::share;
 use super::sink::{Sink, SinkCodec, SinkPlanner};
+use super::whole;
 use crate::cluster::{Channels, Inspector, PublicKey};
 use crate::session::Engine;
 use crate::task::{Go, Task};
@@ -43,8 +48,15 @@ const TICKET: HeaderName = http::header::AUTHORIZATION;
 /// How the session's options travel: JSON in base64, since a value may be any text.
 const OPTIONS: HeaderName = HeaderName::from_static("wasmhouse-session");
 
+/// What the options of a shared query may have. A request whose headers have more than 16 KiB is refused, and this is made longer
+/// by base64, and by JSON.
+const OPTIONS_BYTES: usize = 4 << 10;
+
 /// How long workers may take to say what they counted, when the rows are there.
 const METRICS_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// The fewest partitions that each worker's part of a shared plan has.
+const PARTITIONS_OF_SHARED_PLAN: usize = 2;
 
 /// How many times smaller a file is than the logical bytes in it, more or less.
 const PACKED: u64 = 4;
@@ -107,8 +119,12 @@ impl Tasks {
         sink: Option<(Arc<Sink>, Arc<AtomicU64>)>,
         this: LocalWorkerContext,
     ) -> Result<SessionState, Error> {
-        let partitions = (go.workers.len() * state.config().target_partitions()) as u64;
+        // With one partition a plan has no exchanges, and nothing to share.
+        let of_each = state.config().target_partitions().max(PARTITIONS_OF_SHARED_PLAN);
+        let partitions = (go.workers.len() * of_each) as u64;
         let headers = headers(task, go).map_err(Error::Internal)?;
+        let mut state = state.clone();
+        state.config_mut().options_mut().execution.target_partitions = of_each;
         let mut builder = SessionStateBuilder::new_from_existing(state.clone());
         if let Some((sink, count)) = sink {
             builder = builder.with_query_planner(Arc::new(SinkPlanner {
@@ -120,6 +136,10 @@ impl Tasks {
         }
         let builder = builder
             .with_distributed_user_codec(SinkCodec(self.bucket.clone()))
+            .with_distributed_user_codec(LoadCodec(self.bucket.clone()))
+            .with_distributed_desired_task_count_handler(load::desired_tasks)
+            .with_distributed_desired_task_count_handler(whole::one_task)
+            .with_distributed_scale_up_leaf_node_handler(load::scaled_up)
             .with_distributed_worker_resolver(Leased(go.workers.clone()))
             .with_distributed_channel_resolver(self.channels.clone())
             .with_distributed_local_worker_context(this)
@@ -129,9 +149,26 @@ impl Tasks {
                 let share = (bytes / partitions / PACKED).max(1);
                 builder.with_distributed_file_scan_config_bytes_per_partition(share as usize)
             })
+            // Within a machine bytes cost less than packing them, which is a fifth of what a large exchange takes.
+            .and_then(|builder| match are_on_one_machine(&go.workers) {
+                true => builder.with_distributed_compression(None),
+                false => Ok(builder),
+            })
             .map_err(|error| Error::Internal(error.into()))?;
+        let builder = builder.with_physical_optimizer_rule(Arc::new(SortForWindows));
         // It takes the place of the planner that is there, and calls that first.
         Ok(builder.with_distributed_planner().build())
+    }
+
+    /// Whether every node of a plan can be sent to another worker, and what its session is with it.
+    pub(super) fn travels(&self, task: &Task, plan: &Arc<dyn ExecutionPlan>, state: &SessionState) -> bool {
+        let options: usize = task.settings.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if options > OPTIONS_BYTES {
+            return false;
+        }
+        let sinks: Arc<dyn PhysicalExtensionCodec> = Arc::new(SinkCodec(self.bucket.clone()));
+        let codecs = ComposedPhysicalExtensionCodec::new(vec![sinks, Arc::new(LoadCodec(self.bucket.clone()))]);
+        share::travels(plan, state, &codecs)
     }
 
     /// What answers the requests of other workers.
@@ -152,6 +189,7 @@ impl WorkerSessionBuilder for Tasks {
         let config = config
             .with_distributed_channel_resolver(self.channels.clone())
             .with_distributed_user_codec(SinkCodec(self.bucket.clone()))
+            .with_distributed_user_codec(LoadCodec(self.bucket.clone()))
             .with_distributed_worker_plan_rewrite_handler(Arrival(self.clone()))
             .with_distributed_passthrough_headers(ours(&query.headers))?;
         self.engine
@@ -182,6 +220,14 @@ impl WorkerResolver for Leased {
     fn get_urls(&self) -> Result<Vec<Url>, DataFusionError> {
         Ok(self.0.clone())
     }
+}
+
+fn are_on_one_machine(workers: &[Url]) -> bool {
+    workers.iter().all(|url| match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(_)) | None => false,
+    })
 }
 
 /// What each worker of the query is told with every request.

@@ -12,11 +12,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
 use wasmhouse_storage::tables::stored_schema;
 
-use super::head::{Desk, Stop};
+use super::head::Stop;
 use crate::Error;
 use crate::session::with_microseconds;
 use crate::task::{Action, LoadFormat, Task};
@@ -24,7 +22,7 @@ use crate::task::{Action, LoadFormat, Task};
 /// How much of an upload one writer takes before another is worth its file.
 const BYTES_OF_A_WRITER: u64 = 64 << 20;
 
-/// The writers of one upload. Each holds a row group of up to 128 MiB, whatever the number of cores.
+/// The writers of one upload on one worker. Each holds a row group of up to 128 MiB, whatever the number of cores.
 const MAX_WRITERS: u64 = 4;
 
 /// The columns that files will have: those of the table, or those of the rows if the table is new.
@@ -62,23 +60,26 @@ fn with_nullability(nullable: impl Iterator<Item = bool>, stored: &Schema) -> Sc
     Arc::new(Schema::new(fields.collect::<Fields>()))
 }
 
-/// The rows of an upload, for as many writers as it is worth. A file that is read on one thread is not encoded on one if
+/// The writers that so many bytes of an upload are worth, and at most so many.
+pub(super) fn writers(bytes: u64, at_most: usize) -> usize {
+    let worth = bytes.div_ceil(BYTES_OF_A_WRITER).clamp(1, MAX_WRITERS) as usize;
+    worth.min(at_most)
+}
+
+/// The rows of an upload of so many bytes, for as many writers as it is worth. A file that is read on one thread is not encoded on one if
 /// it is large, and a small one becomes one file. Which rows a file gets is chance.
-pub(super) async fn dealt_out(
-    desk: &Desk,
+pub(super) fn dealt_out(
     state: &SessionState,
     task: &Task,
+    bytes: u64,
     plan: &Arc<dyn ExecutionPlan>,
-) -> Result<Arc<dyn ExecutionPlan>, Stop> {
-    let Action::Load { staged, format, .. } = &task.action else {
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let Action::Load { format, .. } = &task.action else {
         return Ok(Arc::clone(plan));
     };
     let parts = plan.output_partitioning().partition_count();
     let is_read_in_parts = matches!(format, LoadFormat::Parquet | LoadFormat::Arrow) && parts > 1;
-    let staged = desk.bucket.store().head(&Path::from(staged.as_str())).await;
-    let bytes = staged.map_err(DataFusionError::from)?.size;
-    let writers = bytes.div_ceil(BYTES_OF_A_WRITER).clamp(1, MAX_WRITERS) as usize;
-    match writers.min(state.config().target_partitions()) {
+    match writers(bytes, state.config().target_partitions()) {
         writers if is_read_in_parts || writers == parts => Ok(Arc::clone(plan)),
         0 | 1 => Ok(Arc::new(CoalescePartitionsExec::new(Arc::clone(plan)))),
         writers => {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +100,8 @@ fn folder(data: &Path) -> Result<(PathBuf, File), BoxError> {
 /// What others call a worker by that listens at `listen`.
 fn advertised(listen: SocketAddr, advertise: Option<String>) -> Result<String, BoxError> {
     match advertise {
+        // As Kubernetes writes the address of a pod.
+        Some(advertise) if advertise.parse::<Ipv6Addr>().is_ok() => Ok(format!("[{advertise}]")),
         Some(advertise) => match url::Url::parse(&format!("http://{advertise}")) {
             Ok(url) if url.host().is_some() && advertise.bytes().all(|b| !b"/?#@".contains(&b)) => Ok(advertise),
             _ => Err(format!(
@@ -138,6 +140,8 @@ mod tests {
         for name in ["worker-1", "worker-1:80", "192.0.2.7:7433", "[2001:db8::7]:7433"] {
             assert_eq!(advertised_by("0.0.0.0:7433", Some(name)).as_deref(), Ok(name));
         }
+        let pod = advertised_by("[::]:7433", Some("2001:db8::7"));
+        assert_eq!(pod.as_deref(), Ok("[2001:db8::7]"));
     }
 
     #[test]

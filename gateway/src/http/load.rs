@@ -19,7 +19,7 @@ use super::extract::{Path, Query};
 use super::queries::{QueryBody, answer, check_tags, labels_of, patience};
 use crate::access::Caller;
 use crate::error::Error;
-use crate::queries::{Load, LoadMode, Options, Staged, Work};
+use crate::queries::{Load, LoadMode, Options, Work};
 
 /// How long the next part of a file may be waited for. The file as a whole may take as long as it takes.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -84,15 +84,15 @@ pub(super) async fn load_table(
 
     let queries = &door.app.queries;
     let upload = arriving(body);
-    let Staged { path, bytes, digest } = queries.stage(&caller.project, upload, door.upload_bytes).await?;
+    let staged = queries
+        .stage(&caller.project, upload, &format, door.upload_bytes)
+        .await?;
     let load = Load {
         into,
         mode,
         format,
         declared: options.schema,
-        staged: path,
-        staged_bytes: bytes,
-        staged_digest: blake3::Hash::from_bytes(digest).to_hex().to_string(),
+        staged,
     };
     let options_of_query = Options {
         timeout: options.timeout_ms.map(Duration::from_millis),

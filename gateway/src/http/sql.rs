@@ -195,6 +195,7 @@ pub(super) fn dry_run_body(dry: &DryRun) -> Result<DryRunBody, ApiError> {
     let Planned {
         schema,
         bytes_processed,
+        bytes_to_read: _,
         tables,
         is_shareable: _,
     } = &dry.planned;

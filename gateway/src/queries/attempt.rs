@@ -26,6 +26,9 @@ use crate::error::{Error, Result};
 /// How often a query is tried when its worker is lost.
 const ATTEMPTS: u32 = 3;
 
+/// How long it is waited before the second attempt. Before the third it is twice that.
+const BACKOFF: Duration = Duration::from_millis(100);
+
 /// How many partitions the plan of a query has.
 const PARTITIONS: &str = "datafusion.execution.target_partitions";
 
@@ -46,11 +49,15 @@ pub(super) async fn work_on(
     let mut task = flight.task(house, slice, action);
     // One that was let in stays in, however many workers it loses.
     let _place = house.admission.enter(&task.project, flight.expected(house)).await?;
+    let mut lost = 0;
     loop {
         match attempt(house, flight, &task, target.as_ref()).await {
-            Err(Attempt::Lost(why)) if task.attempt + 1 < ATTEMPTS => {
+            Err(Attempt::Lost(why)) if lost + 1 < ATTEMPTS => {
                 warn!(query.id = %task.query, attempt = task.attempt, "a worker was lost, the query is tried again: {why}");
                 counter!("wasmhouse_attempts_lost_total").increment(1);
+                // Whatever ended one may be over in a moment, and others try again, too.
+                tokio::time::sleep(BACKOFF * 2u32.pow(lost)).await;
+                lost += 1;
                 task.attempt += 1;
             }
             Err(Attempt::Lost(why)) => return Err(ComputeError::WorkerLost(why).into()),
@@ -194,21 +201,21 @@ async fn converse(
 ) -> Result<Landed, Talk> {
     let failed = |report| flight.live.tell(|now| now.report = Some(report));
     let planned = hear_plan(house, &mut talk, failed).await?;
-    let waits = !task.runs_unasked(planned.bytes_processed);
+    let waits = !task.runs_unasked(planned.bytes_to_read);
     if let Some(max_bytes) = flight.options.max_bytes
         && planned.bytes_processed > max_bytes
     {
         decline(talk).await?;
         return Err(Talk::Answered(over_budget(planned.bytes_processed, max_bytes)));
     }
-    let bytes_processed = planned.bytes_processed;
+    let (bytes_processed, bytes_to_read) = (planned.bytes_processed, planned.bytes_to_read);
     // What reads nothing has nothing to share.
-    let is_shareable = planned.is_shareable && bytes_processed > 0;
+    let is_shareable = planned.is_shareable && bytes_to_read > 0;
     let schema = Arc::new(serde_json::from_str::<Schema>(&planned.schema).map_err(defect)?);
     flight.live.tell(|now| now.planned = Some(planned));
     if waits {
         if is_shareable {
-            *crew = Crew::lease(house, flight, task, bytes_processed).await;
+            *crew = Crew::lease(house, flight, task, bytes_to_read).await;
         }
         talk.go(&crew.orders(house, flight, task, head)?).await?;
     }

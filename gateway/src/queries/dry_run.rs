@@ -54,6 +54,7 @@ fn reads_nothing() -> Planned {
     Planned {
         schema: "{\"fields\":[],\"metadata\":{}}".to_owned(),
         bytes_processed: 0,
+        bytes_to_read: 0,
         tables: Vec::new(),
         is_shareable: false,
     }

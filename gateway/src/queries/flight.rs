@@ -155,7 +155,8 @@ async fn run(house: &House, flight: &Flight) -> Result<Landed> {
         Work::Load(load) => {
             let target = target::of_load(house, project, &record.id, load).await?;
             let action = Action::Load {
-                staged: load.staged.clone(),
+                staged: load.staged.path.clone(),
+                cuts: load.staged.cuts.clone(),
                 format: load.format.clone(),
                 declared: load.declared.clone(),
                 at: target.at.clone(),

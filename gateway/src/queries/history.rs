@@ -22,7 +22,7 @@ struct Took {
     held: Duration,
     /// Processor time on all of them.
     cpu: Duration,
-    /// What it processed.
+    /// What it processed, or loaded.
     bytes: u64,
 }
 
@@ -97,11 +97,8 @@ impl Flight {
     }
 
     /// The workers that it deserves, for what it processes, as far as that is known, or for what those needed that were like
-    /// it. An upload is read by one.
+    /// it.
     pub(super) fn workers(&self, house: &House, bytes: Option<u64>) -> usize {
-        if matches!(self.work, Work::Load(_)) {
-            return 1;
-        }
         let needed = house.history.cpu_of(&self.record.project, self.likeness(), bytes);
         house.config.workers_for(bytes.unwrap_or(0), needed)
     }
@@ -111,7 +108,10 @@ impl Flight {
         let took = Took {
             held,
             cpu: Duration::from_millis(usage.cpu_ms),
-            bytes: usage.bytes_processed,
+            bytes: match &self.work {
+                Work::Load(load) => load.staged.bytes,
+                Work::Statement(_) | Work::Export { .. } => usage.bytes_processed,
+            },
         };
         house.history.learn(&self.record.project, self.likeness(), took);
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// well, which look like those of one that did.
 pub(super) async fn remove(house: &House, flight: &Flight, record: &QueryRecord) {
     let removed = match &flight.work {
-        Work::Load(load) => remove_object(house, &load.staged).await,
+        Work::Load(load) => remove_object(house, &load.staged.path).await,
         Work::Export { name, .. } if record.state.is_final() && record.state != QueryState::Done => {
             remove_export(house, flight, name).await
         }

@@ -8,7 +8,10 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use object_store::buffered::BufWriter;
+use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
+use wasmhouse_compute::cuts::{Cut, Cutter};
+use wasmhouse_compute::task::LoadFormat;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::ids::{ProjectId, QueryId};
 
@@ -22,16 +25,19 @@ pub(crate) struct Staged {
     pub(crate) path: String,
     /// How long it is, unpacked.
     pub(crate) bytes: u64,
-    /// The BLAKE3 hash of these bytes.
-    pub(crate) digest: [u8; 32],
+    /// The BLAKE3 hash of these bytes, in hexadecimal digits.
+    pub(crate) digest: String,
+    /// Where workers that share it can cut it.
+    pub(crate) cuts: Vec<Cut>,
 }
 
 impl Queries {
-    /// Stages an upload of at most `limit` bytes. One that breaks off is not staged.
+    /// Stages an upload in `format` of at most `limit` bytes. One that breaks off is not staged.
     pub(crate) async fn stage(
         &self,
         project: &ProjectId,
         upload: impl Stream<Item = Result<Bytes>>,
+        format: &LoadFormat,
         limit: u64,
     ) -> Result<Staged> {
         let house = &self.0;
@@ -39,8 +45,8 @@ impl Queries {
         house.admission.refuse_if_full(project)?;
         let path = Bucket::staging_path(project, &QueryId::new(house.clock.now()));
         let mut out = BufWriter::new(house.bucket.store(), path.clone());
-        let (bytes, digest) = match write(&mut out, upload, limit).await {
-            Ok(written) => written,
+        let staged = match write(&mut out, &path, upload, format, limit).await {
+            Ok(staged) => staged,
             Err(error) => {
                 if let Err(abort) = out.abort().await {
                     tracing::warn!("an upload that failed could not be aborted: {abort}");
@@ -49,19 +55,22 @@ impl Queries {
             }
         };
         out.shutdown().await.map_err(|error| Error::Unavailable(error.into()))?;
-        tracing::debug!(bytes, "an upload of {bytes} bytes was staged");
-        Ok(Staged {
-            path: path.to_string(),
-            bytes,
-            digest,
-        })
+        tracing::debug!(bytes = staged.bytes, "an upload of {} bytes was staged", staged.bytes);
+        Ok(staged)
     }
 }
 
-/// Writes the upload as it arrives. Says how long it was, and its hash.
-async fn write(out: &mut BufWriter, upload: impl Stream<Item = Result<Bytes>>, limit: u64) -> Result<(u64, [u8; 32])> {
+/// Writes the upload to `path` as it arrives.
+async fn write(
+    out: &mut BufWriter,
+    path: &Path,
+    upload: impl Stream<Item = Result<Bytes>>,
+    format: &LoadFormat,
+    limit: u64,
+) -> Result<Staged> {
     let mut upload = pin!(upload);
     let mut hash = blake3::Hasher::new();
+    let mut cutter = Cutter::new(format);
     let mut bytes = 0u64;
     while let Some(part) = upload.try_next().await? {
         bytes += part.len() as u64;
@@ -72,7 +81,13 @@ async fn write(out: &mut BufWriter, upload: impl Stream<Item = Result<Bytes>>, l
             )));
         }
         hash.update(&part);
+        cutter.see(&part);
         out.put(part).await.map_err(|error| Error::Unavailable(error.into()))?;
     }
-    Ok((bytes, *hash.finalize().as_bytes()))
+    Ok(Staged {
+        path: path.to_string(),
+        bytes,
+        digest: hash.finalize().to_hex().to_string(),
+        cuts: cutter.finish(),
+    })
 }

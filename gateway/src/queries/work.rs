@@ -9,6 +9,8 @@ use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{ExportFormat, LoadFormat};
 use wasmhouse_storage::ids::{DatasetName, QueryId, TableName};
 
+use super::Staged;
+
 /// What is asked beside the statement itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -57,12 +59,8 @@ pub(crate) struct Load {
     pub(crate) format: LoadFormat,
     /// Columns as SQL declares them.
     pub(crate) declared: Option<String>,
-    /// Where the upload was staged.
-    pub(crate) staged: String,
-    /// How long it is, unpacked.
-    pub(crate) staged_bytes: u64,
-    /// Its BLAKE3 hash in hexadecimal digits.
-    pub(crate) staged_digest: String,
+    /// The upload.
+    pub(crate) staged: Staged,
 }
 
 /// What a load does with the rows that are there.
@@ -81,7 +79,7 @@ impl Work {
     /// that will load it.
     pub(super) fn id(&self) -> Option<QueryId> {
         match self {
-            Work::Load(load) => load.staged.rsplit('/').next()?.parse().ok(),
+            Work::Load(load) => load.staged.path.rsplit('/').next()?.parse().ok(),
             Work::Statement(_) | Work::Export { .. } => None,
         }
     }
@@ -116,8 +114,8 @@ impl Work {
                     load.mode,
                     &load.format,
                     load.declared.as_deref(),
-                    load.staged_bytes,
-                    &load.staged_digest,
+                    load.staged.bytes,
+                    &load.staged.digest,
                 )),
                 Work::Statement(_) | Work::Export { .. } => None,
             },

@@ -64,6 +64,7 @@ const DIALECT_OF_VIEWS: &str = include_str!("../../migrations/3_dialect_of_views
 const WORKERS: &str = include_str!("../../migrations/4_workers.sql");
 const WORKER_DEMANDS: &str = include_str!("../../migrations/5_worker_demands.sql");
 const PROFILES: &str = include_str!("../../migrations/6_profiles.sql");
+const BUILD_OF_DEMANDS: &str = include_str!("../../migrations/7_build_of_demands.sql");
 
 /// An open database, and the clock that dates what is written to it.
 #[derive(Clone, Debug)]
@@ -259,6 +260,7 @@ fn migrator(append_only: &'static str) -> Migrator {
         migration(4, "workers", WORKERS),
         migration(5, "worker demands", WORKER_DEMANDS),
         migration(6, "profiles", PROFILES),
+        migration(7, "build of demands", BUILD_OF_DEMANDS),
     ]);
     // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
     migrator.set_ignore_missing(true);

@@ -277,37 +277,50 @@ async fn as_many_workers_are_wanted_as_are_missed_or_were_needed_lately() {
     const IDLE: Duration = Duration::from_secs(60);
     for world in worlds().await {
         let workers = world.workers();
-        let wanted = async || workers.wanted("build-1", IDLE).await.expect("a number");
+        let wanted = async || workers.need(IDLE).await.expect("two numbers").wanted;
         assert_eq!(wanted().await, 0);
-        workers.demand("gateway-1", 2).await.expect("said");
-        workers.demand("gateway-2", 3).await.expect("said");
-        workers.demand("gateway-2", 1).await.expect("said again");
+        workers.demand("gateway-1", "build-1", 2).await.expect("said");
+        workers.demand("gateway-2", "build-1", 3).await.expect("said");
+        workers.demand("gateway-2", "build-1", 1).await.expect("said again");
         assert_eq!(wanted().await, 3);
 
         // Two of them are there, and are not wanted twice.
         let first = world.offer(1).await;
-        world.offer(2).await;
+        let other = world.offer(2).await;
         assert_eq!(wanted().await, 3);
         assert_eq!(world.lease("gateway-1", "acme", 2).await.len(), 2);
-        workers.demand("gateway-1", 0).await.expect("said");
+        workers.demand("gateway-1", "build-1", 0).await.expect("said");
         assert_eq!(wanted().await, 3);
 
-        // What is idle for one project is not there for another, nor is what has another build.
+        // What is idle for one project is not there for another.
         workers.give_back(&first, "gateway-1").await.expect("given back");
         assert_eq!(wanted().await, 3);
-        assert_eq!(workers.wanted("build-2", IDLE).await.expect("a number"), 3);
-        workers.demand("gateway-2", 0).await.expect("said");
+        workers.demand("gateway-2", "build-1", 0).await.expect("said");
+        assert_eq!(wanted().await, 2);
+        assert_eq!(workers.need(IDLE).await.expect("two numbers").taken, 2);
+
+        // Nor is one of this build there for a gateway of the next.
+        let third = world.offer(3).await;
+        assert_eq!(wanted().await, 3);
+        workers.demand("gateway-9", "build-2", 1).await.expect("said");
+        assert_eq!(wanted().await, 4);
+        workers.demand("gateway-9", "build-2", 0).await.expect("said");
+        workers.ended(&third, Ending::Stopped).await.expect("ended");
         assert_eq!(wanted().await, 2);
 
         // One that is about to be started again is as good as there.
         let [second] = world.lease("gateway-1", "acme", 1).await.try_into().expect("one");
         workers.spend(&second, "gateway-1").await.expect("spent");
         assert_eq!(wanted().await, 2);
-        workers.demand("gateway-2", 1).await.expect("said");
+        workers.demand("gateway-2", "build-1", 1).await.expect("said");
         assert_eq!(wanted().await, 2);
 
+        // One that was told to go is not there for long, whatever it still does.
+        workers.drain(&other).await.expect("drained");
+        assert_eq!(wanted().await, 1);
+
         // A gateway that is gone misses nothing, and an idle worker is not wanted for ever.
-        workers.demand("gateway-3", 5).await.expect("said");
+        workers.demand("gateway-3", "build-1", 5).await.expect("said");
         world.clock.advance(IDLE);
         world.standing(&first).await;
         assert_eq!(wanted().await, 0);

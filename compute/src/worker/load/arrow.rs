@@ -25,9 +25,16 @@ const TAIL_BYTES: u64 = 10;
 /// What a footer or a schema may have.
 const SCHEMA_BYTES_MAX: u64 = 64 << 20;
 
+/// What a file is: one that says where its batches are, or one that is read from its start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Stream,
+}
+
 /// Refuses a file whose end is missing, and columns that share a name. The end of a stream is missing only within a message,
 /// and then the engine says so.
-pub(super) async fn check(staged: &Staged, bytes: u64) -> Result<(), Stop> {
+pub(super) async fn check(staged: &Staged, bytes: u64) -> Result<Kind, Stop> {
     let part = async |range| {
         let part = staged.store.get_range(&staged.path, range).await;
         part.map_err(|error| Stop::from(DataFusionError::from(error)))
@@ -37,11 +44,12 @@ pub(super) async fn check(staged: &Staged, bytes: u64) -> Result<(), Stop> {
         // Streams of before 2019 have no mark before the length.
         let length = head.strip_prefix(&[0xff; 4]).and_then(first_four).map(u64::from);
         let Some(length) = length.filter(|length| HEAD_BYTES + length <= bytes && *length <= SCHEMA_BYTES_MAX) else {
-            return Ok(());
+            return Ok(Kind::Stream);
         };
         let message = part(HEAD_BYTES..HEAD_BYTES + length).await?;
         let message = root_as_message(&message).map_err(|_| no_stream())?;
-        return differ(message.header_as_schema());
+        differ(message.header_as_schema())?;
+        return Ok(Kind::Stream);
     }
 
     let room = bytes.checked_sub(HEAD_BYTES + TAIL_BYTES).ok_or_else(cut_off)?;
@@ -52,7 +60,8 @@ pub(super) async fn check(staged: &Staged, bytes: u64) -> Result<(), Stop> {
     }
     let footer = part(bytes - TAIL_BYTES - length..bytes - TAIL_BYTES).await?;
     let footer = root_as_footer(&footer).map_err(|_| cut_off())?;
-    differ(footer.schema())
+    differ(footer.schema())?;
+    Ok(Kind::File)
 }
 
 fn differ(schema: Option<Schema<'_>>) -> Result<(), Stop> {

@@ -1,4 +1,4 @@
-//! A staged CSV file as rows.
+//! A staged CSV file, or a part of it, as rows.
 //!
 //! It reads what we write, value for value: an empty field is NULL and `""` is the empty string, bytes are base64, and
 //! lists, structs and maps are JSON. A file that does not read is an error that names the line.
@@ -13,23 +13,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchReceiverStream;
-use datafusion::physical_plan::streaming::PartitionStream;
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
 
 use self::guess::Guess;
 use self::records::{ROWS_AT_A_TIME, Rows, Tokenizer};
+use super::parts::Part;
 use super::pieces::{self, Pieces};
-use super::{BATCHES_IN_FLIGHT, Staged, malformed};
+use super::{Staged, malformed};
 use crate::{Code, SqlError};
 
 /// How a file is spelled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Dialect {
     header: bool,
     delimiter: u8,
@@ -62,10 +60,11 @@ impl Dialect {
 /// lines has none.
 pub(super) async fn columns(
     staged: &Staged,
+    bytes: u64,
     dialect: &Dialect,
     rows_to_guess_from: usize,
 ) -> Result<SchemaRef, DataFusionError> {
-    let mut file = Reader::open(staged, dialect, None).await?;
+    let mut file = Reader::open(staged, &Part::whole(bytes), dialect, None);
     let Some(first) = file.next(1).await? else {
         return Ok(Arc::new(Schema::empty()));
     };
@@ -97,18 +96,30 @@ pub(super) async fn columns(
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
-/// The whole file as a table of `schema`, which has a column for each of the file's.
-pub(super) fn table(
-    staged: Staged,
-    dialect: Dialect,
-    schema: SchemaRef,
-) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let file = File {
-        staged,
-        dialect,
-        schema: Arc::clone(&schema),
-    };
-    Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(file)])?))
+/// The rows of a part of the file. `schema` has a column for each of the file's.
+pub(super) fn batches(
+    staged: &Staged,
+    part: &Part,
+    dialect: &Dialect,
+    schema: &SchemaRef,
+) -> impl Stream<Item = Result<RecordBatch, DataFusionError>> + use<> {
+    let has_header = dialect.header && part.start == 0;
+    // A header says how wide rows are. Without one the first row may be an empty line, which says nothing.
+    let width = (!has_header).then_some(schema.fields().len());
+    let rows = Reader::open(staged, part, dialect, width);
+    let schema = Arc::clone(schema);
+    stream::try_unfold((rows, has_header), move |(mut rows, has_header)| {
+        let schema = Arc::clone(&schema);
+        async move {
+            if has_header {
+                rows.next(1).await?;
+            }
+            match rows.next(ROWS_AT_A_TIME).await? {
+                Some(some) => Ok(Some((cells::batch(&some, &schema)?, (rows, false)))),
+                None => Ok(None),
+            }
+        }
+    })
 }
 
 /// The names of a header line. A name that is not there is the column's number.
@@ -138,44 +149,7 @@ impl From<SqlError> for DataFusionError {
     }
 }
 
-/// The one partition of the scan.
-#[derive(Clone, Debug)]
-struct File {
-    staged: Staged,
-    dialect: Dialect,
-    schema: SchemaRef,
-}
-
-impl PartitionStream for File {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        // A task of its own, so that text is parsed on one thread while files are encoded on another.
-        let mut batches = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), BATCHES_IN_FLIGHT);
-        let (file, out) = (self.clone(), batches.tx());
-        batches.spawn(async move {
-            // A header says how wide rows are. Without one the first row may be an empty line, which says nothing.
-            let width = (!file.dialect.header).then_some(file.schema.fields().len());
-            let mut rows = Reader::open(&file.staged, &file.dialect, width).await?;
-            if file.dialect.header {
-                rows.next(1).await?;
-            }
-            while let Some(rows) = rows.next(ROWS_AT_A_TIME).await? {
-                let batch = cells::batch(&rows, &file.schema)?;
-                if out.send(Ok(batch)).await.is_err() {
-                    // Nobody wants the rest.
-                    return Ok(());
-                }
-            }
-            Ok(())
-        });
-        batches.build()
-    }
-}
-
-/// A file that is being read from its start to its end.
+/// A part of a file that is being read from its start to its end.
 struct Reader {
     pieces: Pieces,
     piece: Bytes,
@@ -184,12 +158,12 @@ struct Reader {
 
 impl Reader {
     /// Rows have `width` fields, or as many as the first.
-    async fn open(staged: &Staged, dialect: &Dialect, width: Option<usize>) -> Result<Self, DataFusionError> {
-        Ok(Self::of(pieces::open(staged).await?, dialect, width))
+    fn open(staged: &Staged, part: &Part, dialect: &Dialect, width: Option<usize>) -> Self {
+        Self::of(pieces::open(staged, part), part.line, dialect, width)
     }
 
-    fn of(pieces: Pieces, dialect: &Dialect, width: Option<usize>) -> Self {
-        let tokenizer = Tokenizer::new(dialect.delimiter, dialect.null.as_deref(), width);
+    fn of(pieces: Pieces, line: u64, dialect: &Dialect, width: Option<usize>) -> Self {
+        let tokenizer = Tokenizer::new(dialect.delimiter, dialect.null.as_deref(), width, line);
         Self {
             pieces,
             piece: Bytes::new(),

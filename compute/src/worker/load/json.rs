@@ -1,4 +1,4 @@
-//! A staged file of JSON lines as rows.
+//! A staged file of JSON lines, or a part of it, as rows.
 //!
 //! It reads what we write, value for value: decimals and times are text, bytes are base64. A value is what its line says
 //! or it is an error that names the line: a key that no column has, a key that comes twice, text where a number belongs,
@@ -17,24 +17,25 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Field, SchemaRef};
-use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchReceiverStream;
-use datafusion::physical_plan::streaming::PartitionStream;
+use futures::{Stream, stream};
 
 use self::lines::{Lines, ROWS_AT_A_TIME, Rows};
 use self::shape::Members;
 use self::values::{Misfit, Object};
-use super::{BATCHES_IN_FLIGHT, Staged, malformed, texts};
+use super::parts::Part;
+use super::{Staged, malformed, texts};
 use crate::sql::suggest::nearest;
 use crate::{Code, SqlError};
 
 /// The file's columns by name, with types that hold its first `rows_to_guess_from` rows. Names that differ in case only
 /// are one.
-pub(super) async fn columns(staged: &Staged, rows_to_guess_from: usize) -> Result<SchemaRef, DataFusionError> {
-    let mut lines = Lines::open(staged).await?;
+pub(super) async fn columns(
+    staged: &Staged,
+    bytes: u64,
+    rows_to_guess_from: usize,
+) -> Result<SchemaRef, DataFusionError> {
+    let mut lines = Lines::open(staged, &Part::whole(bytes));
     let mut members = Members::default();
     let mut seen = 0;
     while seen < rows_to_guess_from {
@@ -55,48 +56,23 @@ pub(super) async fn columns(staged: &Staged, rows_to_guess_from: usize) -> Resul
     Ok(Arc::new(members.schema()))
 }
 
-/// The whole file as a table of `schema`. A key may be written in another case than its column.
-pub(super) fn table(
-    staged: Staged,
-    schema: SchemaRef,
+/// The rows of a part of the file. A key may be written in another case than its column.
+pub(super) fn batches(
+    staged: &Staged,
+    part: &Part,
+    schema: &SchemaRef,
     are_guessed: bool,
-) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let file = File {
-        staged,
-        columns: Columns::new(&schema, are_guessed),
-    };
-    Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(file)])?))
-}
-
-/// The one partition of the scan.
-#[derive(Clone, Debug)]
-struct File {
-    staged: Staged,
-    columns: Columns,
-}
-
-impl PartitionStream for File {
-    fn schema(&self) -> &SchemaRef {
-        &self.columns.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        // A task of its own, so that text is parsed on one thread while files are encoded on another.
-        let mut batches = RecordBatchReceiverStream::builder(Arc::clone(&self.columns.schema), BATCHES_IN_FLIGHT);
-        let (file, out) = (self.clone(), batches.tx());
-        batches.spawn(async move {
-            let mut lines = Lines::open(&file.staged).await?;
-            while let Some(rows) = lines.next(ROWS_AT_A_TIME).await? {
-                let batch = file.columns.read(&rows)?;
-                if out.send(Ok(batch)).await.is_err() {
-                    // Nobody wants the rest.
-                    return Ok(());
-                }
+) -> impl Stream<Item = Result<RecordBatch, DataFusionError>> + use<> {
+    let columns = Arc::new(Columns::new(schema, are_guessed));
+    stream::try_unfold(Lines::open(staged, part), move |mut lines| {
+        let columns = Arc::clone(&columns);
+        async move {
+            match lines.next(ROWS_AT_A_TIME).await? {
+                Some(rows) => Ok(Some((columns.read(&rows)?, lines))),
+                None => Ok(None),
             }
-            Ok(())
-        });
-        batches.build()
-    }
+        }
+    })
 }
 
 /// The columns that keys are looked up in.

@@ -1,12 +1,12 @@
-//! An upload as it comes from the store: in pieces, in their order, a few of them ahead.
+//! A part of an upload as it comes from the store: in pieces, in their order, a few of them ahead.
 
 use bytes::Bytes;
-use datafusion::error::DataFusionError;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::ObjectStoreExt;
 
 use super::Staged;
+use super::parts::Part;
 
 /// The size of a piece.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -16,23 +16,22 @@ const PIECES_IN_FLIGHT: usize = 2;
 
 pub(super) type Pieces = BoxStream<'static, object_store::Result<Bytes>>;
 
-/// The upload from its start to its end.
-pub(super) async fn open(staged: &Staged) -> Result<Pieces, DataFusionError> {
-    let bytes = staged.store.head(&staged.path).await?.size;
-    let staged = staged.clone();
+/// The part from its start to its end.
+pub(super) fn open(staged: &Staged, part: &Part) -> Pieces {
+    let (staged, start, end) = (staged.clone(), part.start, part.end);
     let fetch = move |start: u64| {
         let staged = staged.clone();
         async move {
             staged
                 .store
-                .get_range(&staged.path, start..bytes.min(start + PIECE_BYTES))
+                .get_range(&staged.path, start..end.min(start + PIECE_BYTES))
                 .await
         }
     };
-    let starts = (0..bytes).step_by(PIECE_BYTES as usize);
-    Ok(stream::iter(starts)
+    let starts = (start..end).step_by(PIECE_BYTES as usize);
+    stream::iter(starts)
         .map(fetch)
         .buffered(PIECES_IN_FLIGHT)
         .fuse()
-        .boxed())
+        .boxed()
 }

@@ -51,17 +51,25 @@ impl TableProvider for Upload {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = self.file.scan(state, projection, filters, limit).await?;
-        Ok(Arc::new(ReadUpload {
-            input,
-            format: self.format.clone(),
-        }))
+        Ok(Arc::new(ReadUpload::new(input, self.format.clone())))
     }
 }
 
+/// Reads the file, and tells its faults.
 #[derive(Debug)]
-struct ReadUpload {
+pub(super) struct ReadUpload {
     input: Arc<dyn ExecutionPlan>,
     format: LoadFormat,
+}
+
+impl ReadUpload {
+    pub(super) fn new(input: Arc<dyn ExecutionPlan>, format: LoadFormat) -> Self {
+        Self { input, format }
+    }
+
+    pub(super) fn format(&self) -> &LoadFormat {
+        &self.format
+    }
 }
 
 impl DisplayAs for ReadUpload {
@@ -105,10 +113,7 @@ impl ExecutionPlan for ReadUpload {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self {
-                input,
-                format: self.format.clone(),
-            })),
+            Ok([input]) => Ok(Arc::new(Self::new(input, self.format.clone()))),
             Err(_) => Err(DataFusionError::Internal("an upload has one input".to_owned())),
         }
     }

@@ -207,47 +207,58 @@ pub(crate) async fn spend_all(conn: &mut AnyConnection, owner: &str, now: Timest
 }
 
 /// How many workers a gateway's queries wait for.
-pub(crate) async fn demand(conn: &mut AnyConnection, owner: &str, count: u64, until: Timestamp) -> Result<()> {
+pub(crate) async fn demand(
+    conn: &mut AnyConnection,
+    owner: &str,
+    build: &str,
+    count: u64,
+    until: Timestamp,
+) -> Result<()> {
     let demand = query(
-        "insert into worker_demands (owner, wanted, until) values ($1, $2, $3)
-         on conflict (owner) do update set wanted = excluded.wanted, until = excluded.until",
+        "insert into worker_demands (owner, wanted, until, build) values ($1, $2, $3, $4)
+         on conflict (owner) do update set wanted = excluded.wanted, until = excluded.until, build = excluded.build",
     )
     .bind(owner)
     .bind(i64::try_from(count).unwrap_or(i64::MAX))
-    .bind(until.micros());
+    .bind(until.micros())
+    .bind(build);
     changed(conn, demand).await?;
     Ok(())
 }
 
-/// How many workers there are and are waited for. Those that were free before `free_after` do not count.
-pub(crate) async fn counts(
-    conn: &mut AnyConnection,
-    build: &str,
-    now: Timestamp,
-    free_after: Timestamp,
-) -> Result<Counts> {
-    let row = query(
-        "select
-             (select count(*) from workers where owner is not null and state <> 'ended' and alive_until > $1) as leased,
-             (select count(*) from workers
-              where owner is null and alive_until > $1 and free_since > $2 and state = 'ready'
-                and (project is not null or build <> $3)) as kept,
-             (select count(*) from workers
-              where owner is null and alive_until > $1 and free_since > $2
-                and (state = 'spent' or (state = 'ready' and project is null and build = $3))) as anybodys,
-             (select cast(coalesce(sum(wanted), 0) as bigint) from worker_demands where until > $1) as missing",
+/// How many workers there are and are waited for, of each build. Those that were free before `free_after` do not count, nor do
+/// those that were told to go.
+pub(crate) async fn counts(conn: &mut AnyConnection, now: Timestamp, free_after: Timestamp) -> Result<Vec<Counts>> {
+    let rows = query(
+        "select build, cast(sum(leased) as bigint) as leased, cast(sum(kept) as bigint) as kept,
+             cast(sum(anybodys) as bigint) as anybodys, cast(sum(missing) as bigint) as missing
+         from (
+             select build,
+                 case when owner is not null and state <> 'draining' then 1 else 0 end as leased,
+                 case when owner is null and free_since > $2 and state = 'ready' and project is not null
+                     then 1 else 0 end as kept,
+                 case when owner is null and free_since > $2 and (state = 'spent' or (state = 'ready' and project is null))
+                     then 1 else 0 end as anybodys,
+                 0 as missing
+             from workers where alive_until > $1 and state <> 'ended'
+             union all
+             select build, 0, 0, 0, wanted from worker_demands where until > $1
+         ) as counted
+         group by build",
     )
     .bind(now.micros())
     .bind(free_after.micros())
-    .bind(build)
-    .fetch_one(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(Counts {
-        leased: number(&row, "leased")?,
-        kept: number(&row, "kept")?,
-        anybodys: number(&row, "anybodys")?,
-        missing: number(&row, "missing")?,
-    })
+    let counts = rows.iter().map(|row| {
+        Ok(Counts {
+            leased: number(row, "leased")?,
+            kept: number(row, "kept")?,
+            anybodys: number(row, "anybodys")?,
+            missing: number(row, "missing")?,
+        })
+    });
+    counts.collect()
 }
 
 pub(crate) async fn forget_demands(conn: &mut AnyConnection, now: Timestamp) -> Result<()> {

@@ -116,12 +116,18 @@ enum Place {
 }
 
 impl Tokenizer {
-    pub(super) fn new(delimiter: u8, null: Option<&str>, width: Option<usize>) -> Self {
+    /// Reads from where `line` begins. Rows have `width` fields, or as many as the first.
+    pub(super) fn new(delimiter: u8, null: Option<&str>, width: Option<usize>, line: u64) -> Self {
+        // A byte order mark is one at the start of the file and text elsewhere.
+        let place = match line {
+            1 => Place::Mark(0),
+            _ => Place::Row { after_return: false },
+        };
         Self {
             delimiter,
             null: null.map(|word| word.as_bytes().to_vec()),
-            place: Place::Mark(0),
-            line: 1,
+            place,
+            line,
             width,
             text: Vec::new(),
             fields: Vec::new(),

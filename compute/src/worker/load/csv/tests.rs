@@ -10,9 +10,15 @@ use futures::{StreamExt, stream};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::cuts::Cutter;
 use crate::sql::blame;
+use crate::task::LoadFormat;
+use crate::worker::load::parts;
 
 fn comma() -> Dialect {
     Dialect::new(true, ',', None).expect("a comma is ASCII")
@@ -38,7 +44,7 @@ async fn read_in_pieces(
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
         .collect();
     let width = (!dialect.header).then_some(schema.fields().len());
-    let mut file = Reader::of(stream::iter(pieces).boxed(), dialect, width);
+    let mut file = Reader::of(stream::iter(pieces).boxed(), 1, dialect, width);
     let mut batches = Vec::new();
     let said = |error: DataFusionError| blame::sql_error(&error).message;
     if dialect.header {
@@ -79,7 +85,9 @@ async fn staged(text: &str) -> Staged {
 }
 
 async fn guessed(text: &str, dialect: &Dialect) -> Vec<(String, DataType)> {
-    let columns = columns(&staged(text).await, dialect, 100).await.expect("it is CSV");
+    let columns = columns(&staged(text).await, text.len() as u64, dialect, 100)
+        .await
+        .expect("it is CSV");
     columns
         .fields()
         .iter()
@@ -411,7 +419,7 @@ async fn columns_without_names_are_numbered() {
 
 #[tokio::test]
 async fn two_columns_of_one_name_are_refused() {
-    let error = columns(&staged("id,ID\n").await, &comma(), 100)
+    let error = columns(&staged("id,ID\n").await, 6, &comma(), 100)
         .await
         .expect_err("which of the two?");
 
@@ -433,13 +441,9 @@ async fn a_file_of_many_pieces_and_batches_is_read_whole() {
         text.push_str(&format!("{row},\"row\n{row:020}\"\n"));
     }
     let schema = schema(&[("id", DataType::Int64), ("text", TEXT)]);
-    let file = File {
-        staged: staged(&text).await,
-        dialect: comma(),
-        schema: Arc::clone(&schema),
-    };
+    let whole = Part::whole(text.len() as u64);
 
-    let batches: Vec<RecordBatch> = PartitionStream::execute(&file, Arc::default())
+    let batches: Vec<RecordBatch> = batches(&staged(&text).await, &whole, &comma(), &schema)
         .try_collect()
         .await
         .expect("it is CSV");
@@ -497,4 +501,110 @@ async fn a_value_that_its_type_would_round_is_named_with_its_line_and_column() {
         error,
         "line 3 of the file: column a holds '[1.9]', which is not a list in JSON of the column's type"
     );
+}
+
+/// The rows of a text that begins on `line`, each with its own line, and what is wrong with the first that is none.
+async fn rows_of(text: &str, line: u64, width: usize) -> (Vec<(u64, Vec<Option<String>>)>, Option<String>) {
+    let piece = Ok(Bytes::copy_from_slice(text.as_bytes()));
+    let dialect = Dialect::new(false, ',', None).expect("a comma is ASCII");
+    let mut file = Reader::of(stream::iter([piece]).boxed(), line, &dialect, Some(width));
+    let mut found = Vec::new();
+    loop {
+        // One by one, so that what comes before a fault is seen.
+        match file.next(1).await {
+            Ok(Some(rows)) => {
+                let values = (0..width).map(|column| rows.value(0, column).map(str::to_owned));
+                found.push((rows.line(0), values.collect()));
+            }
+            Ok(None) => return (found, None),
+            Err(error) => return (found, Some(blame::sql_error(&error).message)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_read_in_parts_has_the_rows_and_the_faults_of_the_whole() {
+    let pieces = [
+        "a",
+        "b\"",
+        "\"",
+        "\"\"",
+        ",",
+        "\n",
+        "\n",
+        "\r\n",
+        "\r",
+        "\"x,\ny\"",
+        "\"\"\"\r\"",
+        "1,2\n",
+        "\"p\",q\r\n",
+        "é,\"\"\n",
+    ];
+    let format = LoadFormat::Csv {
+        header: false,
+        delimiter: ',',
+        null: None,
+    };
+    let (mut sound, mut cut) = (0, 0);
+    for seed in 0..4000 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mark = ["", "\u{FEFF}"].choose(&mut random).expect("two");
+        let sound_ones = if random.random_bool(0.5) {
+            &pieces[11..]
+        } else {
+            &pieces[..]
+        };
+        let rest: String = (0..random.random_range(1..40))
+            .map(|_| *sound_ones.choose(&mut random).expect("some"))
+            .collect();
+        let text = format!("{mark}{rest}");
+        let width = random.random_range(1..3);
+        let (whole, fault) = rows_of(&text, 1, width).await;
+
+        let mut cutter = Cutter::every(random.random_range(1..20), &format);
+        let piece = random.random_range(1..9);
+        text.as_bytes().chunks(piece).for_each(|piece| cutter.see(piece));
+        let parts = parts::of(text.len() as u64, &cutter.finish());
+        let (mut together, mut first_fault) = (Vec::new(), None);
+        for part in &parts {
+            let (rows, fault) = rows_of(&text[part.start as usize..part.end as usize], part.line, width).await;
+            together.extend(rows);
+            if fault.is_some() {
+                first_fault = fault;
+                break;
+            }
+        }
+
+        assert_eq!(
+            (together, &first_fault),
+            (whole, &fault),
+            "seed {seed}: {text:?} in {parts:?}"
+        );
+        sound += usize::from(fault.is_none());
+        cut += usize::from(fault.is_none() && parts.len() > 2);
+    }
+    assert!(sound > 500 && cut > 300, "{sound} sound files, {cut} of them cut");
+}
+
+#[test]
+fn the_header_is_in_the_first_part_however_many_empty_lines_are_before_it() {
+    let format = LoadFormat::Csv {
+        header: true,
+        delimiter: ',',
+        null: None,
+    };
+    for header in ["a,b\n", "\"a\",b\r\n"] {
+        let empty = "\n\r\n\r".repeat(5);
+        let text = format!("\u{FEFF}{empty}{header}1,2\n3,4\n");
+        let mut cutter = Cutter::every(1, &format);
+        cutter.see(text.as_bytes());
+
+        let cuts = cutter.finish();
+
+        let behind_header = text.find("1,2").expect("it is there") as u64;
+        assert_eq!(
+            cuts.iter().map(|cut| cut.at).collect::<Vec<_>>(),
+            [behind_header, behind_header + 4]
+        );
+    }
 }

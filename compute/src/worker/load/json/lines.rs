@@ -9,6 +9,7 @@ use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 use memchr::memchr;
 
+use super::super::parts::Part;
 use super::super::pieces::{self, Pieces};
 use super::super::{Staged, malformed};
 
@@ -48,7 +49,7 @@ impl Rows {
     }
 }
 
-/// A file that is being read from its start to its end.
+/// A part of a file that is being read from its start to its end.
 pub(super) struct Lines {
     pieces: Pieces,
     piece: Bytes,
@@ -57,15 +58,16 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) async fn open(staged: &Staged) -> Result<Self, DataFusionError> {
-        Ok(Self::of(pieces::open(staged).await?))
+    pub(super) fn open(staged: &Staged, part: &Part) -> Self {
+        Self::of(pieces::open(staged, part), part.line)
     }
 
-    pub(super) fn of(pieces: Pieces) -> Self {
+    /// Reads from where `line` begins.
+    pub(super) fn of(pieces: Pieces, line: u64) -> Self {
         Self {
             pieces,
             piece: Bytes::new(),
-            number: 0,
+            number: line - 1,
         }
     }
 

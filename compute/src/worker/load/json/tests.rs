@@ -8,7 +8,10 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use super::*;
+use crate::cuts::Cutter;
 use crate::sql::blame;
+use crate::task::LoadFormat;
+use crate::worker::load::parts;
 
 const TEXT: DataType = DataType::Utf8;
 
@@ -38,11 +41,8 @@ fn said(error: &DataFusionError) -> String {
 /// Every value as text, row by row.
 async fn read(text: &str, columns: &[(&str, DataType)]) -> Result<Vec<Vec<Option<String>>>, String> {
     let schema = schema(columns);
-    let file = File {
-        staged: staged(text).await,
-        columns: Columns::new(&schema, false),
-    };
-    let batches: Vec<RecordBatch> = PartitionStream::execute(&file, Arc::default())
+    let whole = Part::whole(text.len() as u64);
+    let batches: Vec<RecordBatch> = batches(&staged(text).await, &whole, &schema, false)
         .try_collect()
         .await
         .map_err(|error| said(&error))?;
@@ -65,7 +65,9 @@ async fn refused(data_type: DataType, value: &str) -> String {
 }
 
 async fn guessed(text: &str) -> Result<Vec<(String, DataType)>, String> {
-    let columns = columns(&staged(text).await, 100).await.map_err(|error| said(&error))?;
+    let columns = columns(&staged(text).await, text.len() as u64, 100)
+        .await
+        .map_err(|error| said(&error))?;
     let fields = columns.fields().iter();
     Ok(fields
         .map(|field| (field.name().clone(), field.data_type().clone()))
@@ -115,13 +117,9 @@ async fn a_key_that_no_column_has_is_named_with_its_line() {
 #[tokio::test]
 async fn a_key_that_comes_after_the_guess_is_an_error() {
     let staged = staged("{\"a\": 1}\n{\"a\": 2, \"b\": 3}\n").await;
-    let schema = columns(&staged, 1).await.expect("one row is enough");
-    let file = File {
-        columns: Columns::new(&schema, true),
-        staged,
-    };
+    let schema = columns(&staged, 27, 1).await.expect("one row is enough");
 
-    let rows: Result<Vec<RecordBatch>, _> = PartitionStream::execute(&file, Arc::default()).try_collect().await;
+    let rows: Result<Vec<RecordBatch>, _> = batches(&staged, &Part::whole(27), &schema, true).try_collect().await;
 
     let error = said(&rows.expect_err("nobody expects b"));
     assert!(error.starts_with("line 2 of the file has a key b, "), "{error}");
@@ -307,7 +305,7 @@ async fn where_the_bytes_are_cut_changes_nothing() {
             .chunks(piece)
             .map(|piece| Ok(Bytes::copy_from_slice(piece)))
             .collect();
-        let mut lines = Lines::of(stream::iter(pieces).boxed());
+        let mut lines = Lines::of(stream::iter(pieces).boxed(), 1);
         let rows = lines.next(10).await.expect("UTF-8").expect("two rows");
         let found: Vec<_> = rows.iter().map(|(line, text)| (line, text.trim_end())).collect();
         assert_eq!(
@@ -323,8 +321,42 @@ async fn where_the_bytes_are_cut_changes_nothing() {
 async fn a_line_that_is_not_text_is_named() {
     let bytes: &'static [u8] = b"{\"a\": 1}\n{\"a\": \"\xFF\"}\n";
 
-    let mut lines = Lines::of(stream::iter([Ok(Bytes::from_static(bytes))]).boxed());
+    let mut lines = Lines::of(stream::iter([Ok(Bytes::from_static(bytes))]).boxed(), 1);
     let error = lines.next(10).await.expect_err("not UTF-8");
 
     assert_eq!(said(&error), "line 2 of the file is not UTF-8");
+}
+
+#[tokio::test]
+async fn a_file_that_is_read_in_parts_has_the_lines_of_the_whole() {
+    let texts = [
+        "{\"a\": 1}\n",
+        "\n",
+        "{\"a\": \"\\\"\\r\"}\r\n",
+        "  \n",
+        "{\"a\": \"grüße\"}\n",
+    ];
+    let text: String = texts.iter().cycle().take(500).copied().collect::<String>() + "{}";
+    async fn read(text: &str, line: u64) -> Vec<(u64, String)> {
+        let piece = Ok(Bytes::copy_from_slice(text.as_bytes()));
+        let mut lines = Lines::of(stream::iter([piece]).boxed(), line);
+        let rows = lines.next(1000).await.expect("UTF-8").unwrap_or_default();
+        rows.iter().map(|(line, text)| (line, text.to_owned())).collect()
+    }
+    let whole = read(&text, 1).await;
+    assert_eq!(whole.len(), 301);
+
+    for part_bytes in [1, 7, 64, 1000] {
+        let mut cutter = Cutter::every(part_bytes, &LoadFormat::Json);
+        text.as_bytes().chunks(13).for_each(|piece| cutter.see(piece));
+        let parts = parts::of(text.len() as u64, &cutter.finish());
+        assert!(parts.len() > 3 && parts.iter().all(|part| part.bytes() > 0));
+
+        let mut together = Vec::new();
+        for part in parts {
+            together.extend(read(&text[part.start as usize..part.end as usize], part.line).await);
+        }
+
+        assert_eq!(together, whole, "a part is {part_bytes} bytes or more");
+    }
 }
