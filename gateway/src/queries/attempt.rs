@@ -24,7 +24,7 @@ use super::{House, Now, Work, slice};
 use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 4;
 
 /// How long it is waited before the second attempt. Before the third it is twice that.
 const BACKOFF: Duration = Duration::from_millis(100);
