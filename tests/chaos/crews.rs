@@ -4,9 +4,11 @@
 //! `WASMHOUSE_CHAOS_QUERIES` says how many queries are asked; `WASMHOUSE_CHAOS_SEED` chooses the victims.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::Method;
@@ -46,7 +48,7 @@ const QUESTIONS: [&str; 8] = [
 #[derive(Clone, Debug)]
 struct Asked {
     number: u64,
-    /// Which question; one more than there are is a table that is made.
+    /// Which question; behind them come a table that is made, and a file that is loaded.
     question: usize,
     /// How often it was asked: a query that was lost with its gateway is asked again.
     times: u64,
@@ -65,6 +67,10 @@ impl Asked {
 
     fn table(&self) -> String {
         format!("{DATASET}.made_{}_{}", self.number, self.times)
+    }
+
+    fn is_load(&self) -> bool {
+        self.question > QUESTIONS.len()
     }
 
     fn request_id(&self) -> String {
@@ -169,7 +175,7 @@ async fn ask(
                         outcome.asked.fetch_sub(1, Ordering::SeqCst);
                         return None;
                     }
-                    let question = number as usize % (QUESTIONS.len() + 1);
+                    let question = number as usize % (QUESTIONS.len() + 2);
                     Asked {
                         number,
                         question,
@@ -201,6 +207,16 @@ async fn ask(
 
 /// The query resource, or nothing when the line went dead.
 async fn one(caller: &Caller, asked: &Asked, wait_ms: u64) -> Option<Value> {
+    if asked.is_load() {
+        let table = asked.table().replace("crews.", "crews/tables/");
+        let path = format!(
+            "/v1/datasets/{table}/load?format=csv&request_id={}&timeout_ms={}&wait_ms={wait_ms}",
+            asked.request_id(),
+            TIMEOUT.as_millis()
+        );
+        let request = caller.request(Method::POST, &path).body(file());
+        return request.send().await.ok()?.json().await.ok();
+    }
     let body = json!({
         "sql": asked.sql(),
         "request_id": asked.request_id(),
@@ -209,6 +225,14 @@ async fn one(caller: &Caller, asked: &Asked, wait_ms: u64) -> Option<Value> {
     });
     let request = caller.request(Method::POST, "/v1/queries").json(&body);
     request.send().await.ok()?.json().await.ok()
+}
+
+/// The rows of the table that is made, as a file that three workers share.
+fn file() -> Bytes {
+    static FILE: OnceLock<Bytes> = OnceLock::new();
+    let row = |n: u64| format!("{n},\"line\nof {n:0>90}\"\n");
+    let text = || "n,t\n".to_owned() + &(1..=200_000).map(|n| row(3 * n)).collect::<String>();
+    FILE.get_or_init(|| text().into()).clone()
 }
 
 async fn judge(caller: &Caller, outcome: &Outcome, answers: &[Vec<Vec<Value>>], asked: &Asked, query: &Value) {
@@ -245,15 +269,19 @@ async fn judge(caller: &Caller, outcome: &Outcome, answers: &[Vec<Vec<Value>>], 
             assert_eq!(rows, right, "{}", asked.sql());
         }
         None => {
-            let counted = format!("select count(*), count(distinct n), sum(n) from {}", asked.table());
+            let counted = format!(
+                "select count(*), count(distinct n), sum(n), count(distinct t) from {}",
+                asked.table()
+            );
             let counted = caller.sql(&counted).await;
-            assert_eq!(counted, json!([[200_000, 200_000, 60_000_300_000_u64]]), "{asked:?}");
+            let right = json!([[200_000, 200_000, 60_000_300_000_u64, 200_000]]);
+            assert_eq!(counted, right, "{asked:?}");
         }
     }
     outcome.right.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Every second or two something happens to a worker, until it is over.
+/// About twice a second something happens to a worker, until it is over.
 async fn pull_plugs(warehouse: &Warehouse, chance: &mut StdRng, seen: &mut HashSet<u32>, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
         tokio::time::sleep(Duration::from_millis(chance.random_range(100..1_000))).await;

@@ -1,6 +1,7 @@
 //! Queries of several workers: the same rows as of one, whatever becomes of the workers.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::ipc::writer::FileWriter;
@@ -404,6 +405,35 @@ async fn a_write_whose_workers_are_killed_is_done_again_and_leaves_no_row_twice(
         .await;
     assert_eq!(pairs.rows, counted.rows);
     assert_eq!(warehouse.ledger_of(id).await.len(), 1);
+}
+
+#[tokio::test]
+async fn when_a_query_is_cancelled_none_of_its_workers_is_left_at_work() {
+    let warehouse = numbers(THREE_WORKERS).await;
+    let endless = "select count(*) from s.numbers a join s.numbers b on a.g = b.g join s.numbers c on b.g = c.g \
+                   where a.n + b.n + c.n > 7";
+    let id = &warehouse.send(endless).await;
+    runs_on_its_workers(&warehouse, id).await;
+    let at_work = warehouse.worker_pids();
+
+    let asked = Instant::now();
+    warehouse
+        .post(&format!("/v1/queries/{id}/cancel"), json!({}))
+        .await
+        .expect("a running query can be cancelled");
+    eventually(
+        "its workers have ended; one more was warm for the next query",
+        async || at_work.iter().filter(|worker| is_alive(**worker)).count() <= at_work.len() - 3,
+    )
+    .await;
+
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "it took {:?}",
+        asked.elapsed()
+    );
+    assert_eq!(warehouse.ended(id).await["state"], "cancelled");
+    assert_eq!(warehouse.ledger_of(id).await.len(), 0, "and nobody pays for it");
 }
 
 #[tokio::test]
