@@ -7,7 +7,6 @@ use arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use reqwest::Method;
 use tpchgen::generators::{
     CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator,
     RegionGenerator, SupplierGenerator,
@@ -96,17 +95,7 @@ async fn assert_all_right(warehouse: &Warehouse) {
     for number in 1..=22 {
         let sql = fs::read_to_string(folder().join(format!("q{number:02}.sql"))).expect("the query is kept as a file");
         let sql = sql.replace("{FRACTION}", FRACTION);
-        let request = warehouse
-            .request(Method::POST, "/v1/sql?dataset=tpch")
-            .header("accept", "text/csv")
-            .body(sql);
-        let answer = request
-            .send()
-            .await
-            .expect("the gateway answers")
-            .text()
-            .await
-            .expect("the answer ends well");
+        let answer = warehouse.csv("tpch", sql).await;
 
         let known = fs::read_to_string(folder().join(format!("answers/sf0.1/q{number:02}.csv")))
             .expect("the answer is kept as a file");

@@ -114,6 +114,16 @@ impl Caller {
         String::from_utf8(self.fetch(sql, accept).await).expect("text formats are UTF-8")
     }
 
+    /// The answer to a statement about a dataset as CSV, or what it says instead of one.
+    pub(crate) async fn csv(&self, dataset: &str, sql: impl Into<Body>) -> String {
+        let request = self
+            .request(Method::POST, &format!("/v1/sql?dataset={dataset}"))
+            .header("accept", "text/csv")
+            .body(sql);
+        let answer = request.send().await.expect("the gateway answers");
+        answer.text().await.expect("the answer ends well")
+    }
+
     /// `POST /v1/queries` with this JSON body: the query resource.
     pub(crate) async fn query(&self, body: Value) -> Result<Value, ApiError> {
         self.post("/v1/queries", body).await

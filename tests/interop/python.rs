@@ -32,28 +32,30 @@ pub(crate) fn python() -> PathBuf {
 
 /// Reads the table at `location` as a stranger does.
 pub(crate) fn read(reader: &str, location: &str, options: Option<&Value>) -> Found {
-    let mut command = Command::new(python());
-    command.arg(script("read.py")).arg(reader).arg(location);
-    if let Some(options) = options {
-        command.arg(options.to_string());
-    }
-    let output = command.output().expect("Python runs");
-    assert!(
-        output.status.success(),
-        "{reader} cannot read {location}:\n{}",
-        last_words(&output)
-    );
-
-    let printed: Value = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
+    let options = options.map(Value::to_string);
+    let arguments: Vec<&str> = [reader, location].into_iter().chain(options.as_deref()).collect();
+    let printed = run("read.py", &arguments);
+    let printed: Value = serde_json::from_slice(&printed).expect("the script prints JSON");
     Found {
         version: printed["version"].as_u64(),
         rows: printed["rows"].as_array().expect("the script prints rows").clone(),
     }
 }
 
-/// One of the scripts of this suite.
-pub(crate) fn script(name: &str) -> PathBuf {
-    root().join("tests/interop").join(name)
+/// Runs a script of this suite, which must work, and gives what it prints.
+pub(crate) fn run(script: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(python())
+        .arg(root().join("tests/interop").join(script))
+        .args(arguments)
+        .output()
+        .expect("Python runs");
+    assert!(
+        output.status.success(),
+        "{script} {}:\n{}",
+        arguments.join(" "),
+        last_words(&output)
+    );
+    output.stdout
 }
 
 fn last_words(output: &Output) -> String {

@@ -2,27 +2,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use reqwest::Method;
 use tempfile::TempDir;
 
 use crate::harness::Warehouse;
 use crate::harness::compare::{difference, records};
-use crate::python::{python, script};
+use crate::python::run;
 
 const SCALE_FACTOR: &str = "0.01";
 
 #[tokio::test]
 async fn the_99_queries_of_tpc_ds_have_the_answers_of_duckdb_however_many_workers_there_are() {
     let folder = TempDir::new().expect("a folder");
-    let made = Command::new(python())
-        .arg(script("tpcds.py"))
-        .arg(SCALE_FACTOR)
-        .arg(folder.path())
-        .output()
-        .expect("Python runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    run("tpcds.py", &[SCALE_FACTOR, &folder.path().to_string_lossy()]);
     let mut warehouse = Warehouse::start().await;
     warehouse.dataset("tpcds").await;
     let mut tables = 0;
@@ -59,16 +51,7 @@ async fn assert_all_right(warehouse: &Warehouse, folder: &Path) {
     let mut with_rows = 0;
     for number in 1..=99 {
         let sql = fs::read_to_string(folder.join(format!("q{number:02}.sql"))).expect("a query");
-        let answer = warehouse
-            .request(Method::POST, "/v1/sql?dataset=tpcds")
-            .header("accept", "text/csv")
-            .body(sql)
-            .send()
-            .await
-            .expect("the gateway answers")
-            .text()
-            .await
-            .expect("the answer ends well");
+        let answer = warehouse.csv("tpcds", sql).await;
         let known = fs::read_to_string(folder.join(format!("q{number:02}.csv"))).expect("an answer");
 
         let (known, mut found) = (in_order(records(&known)), records(&answer));

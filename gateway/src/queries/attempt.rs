@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 /// How often a query is tried when its worker is lost.
 const ATTEMPTS: u32 = 4;
 
-/// How long it is waited before the second attempt. Before the third it is twice that.
+/// How long it is waited before the second attempt. Before each further one it is twice as long.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// How many partitions the plan of a query has.
