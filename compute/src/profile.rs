@@ -189,6 +189,24 @@ impl Drawing {
     }
 }
 
+impl Totals {
+    /// What the operators of a plan counted so far, down to where it reads from other workers.
+    pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
+        let mut counts = Counts::default();
+        for metric in plan.metrics().iter().flat_map(|metrics| metrics.iter()) {
+            counts.add(metric);
+        }
+        let mut totals = counts.operator.totals;
+        if plan.as_network_boundary().is_none() {
+            plan.children()
+                .into_iter()
+                .map(Self::of)
+                .for_each(|below| totals += below);
+        }
+        totals
+    }
+}
+
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.rows += other.rows;

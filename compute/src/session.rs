@@ -230,10 +230,11 @@ fn apply(settings: &BTreeMap<String, String>, options: &mut ConfigOptions) -> Re
     ];
     // Planning cost and file formats are the house's to decide. How the text is read was decided before, by the gateway, and
     // the worker must not understand it otherwise.
-    const CLOSED: [&str; 7] = [
+    const CLOSED: [&str; 8] = [
         "datafusion.sql_parser.recursion_limit",
         "datafusion.sql_parser.enable_ident_normalization",
         "datafusion.execution.parquet.",
+        "datafusion.execution.enable_file_stream_work_stealing",
         "datafusion.execution.meta_fetch_concurrency",
         "datafusion.execution.planning_concurrency",
         "datafusion.execution.spill_compression",

@@ -47,6 +47,8 @@ pub struct Task {
     pub now_us: i64,
     /// A plan that reads no more than this runs at once. None: every plan waits for the word to go.
     pub unasked_bytes: Option<u64>,
+    /// Whether it could have other workers, so that it is worth finding out whether they could share its plan.
+    pub may_be_shared: bool,
 }
 
 impl Task {
@@ -197,6 +199,8 @@ pub struct Planned {
     pub bytes_to_read: u64,
     /// What is billed by table.
     pub tables: Vec<PlannedTable>,
+    /// Into how many parts one worker may cut it.
+    pub partitions: u64,
     /// Whether several workers can share it. Some plans mean something else in parts, or cannot be sent; what runs unasked is
     /// not shared.
     pub is_shareable: bool,
@@ -222,15 +226,9 @@ pub struct PlannedTable {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
-    /// From now on do parts of this attempt at a query, and of no other.
+    /// From now on do parts of the attempt that this is sealed for, and of no other.
     Serve {
-        /// Whose worker it is, now and for ever.
-        project: ProjectId,
-        /// The query.
-        query: QueryId,
-        /// Which attempt at it.
-        attempt: u32,
-        /// What its ticket is checked with.
+        /// What its tickets are checked with.
         tickets: PublicKey,
     },
     /// Say how far you are.
@@ -248,8 +246,14 @@ pub struct PartUsage {
     pub cpu_ms: u64,
     /// The most memory that it held.
     pub peak_memory_bytes: u64,
+    /// Rows that came out of its tasks.
+    pub rows: u64,
     /// Bytes read from storage.
     pub bytes_read: u64,
+    /// Bytes that its tasks wrote to disk because memory was short.
+    pub bytes_spilled: u64,
+    /// Bytes that came to its tasks from other workers.
+    pub bytes_shuffled: u64,
     /// Tasks that it has done.
     pub tasks_done: u64,
 }

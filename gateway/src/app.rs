@@ -16,7 +16,7 @@ use wasmhouse_storage::workers::Workers;
 use wasmhouse_storage::{BoxError, queries};
 
 use crate::admission::{Admission, Limits};
-use crate::config::{Config, LogFormat, WorkerSource, worker_environment};
+use crate::config::{Config, LogFormat, QueryConfig, WorkerSource, worker_environment};
 use crate::projects::Projects;
 use crate::queries::Queries;
 use crate::tables::Tables;
@@ -75,7 +75,10 @@ impl App {
         let delta = DeltaTables::new(bucket.clone());
         let records = queries::Queries::new(&catalog);
         let queries = Queries::new(
-            config.queries.clone(),
+            QueryConfig {
+                workers_max: config.workers_of_query(),
+                ..config.queries.clone()
+            },
             Duration::from_secs(config.upkeep.lease_s),
             catalog.clone(),
             records.clone(),

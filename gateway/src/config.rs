@@ -142,7 +142,7 @@ pub(crate) struct QueryConfig {
     pub(crate) timeout_max_ms: u64,
     /// Time the planner has.
     pub(crate) planning_timeout_ms: u64,
-    /// Workers that one query may have.
+    /// Workers that one query may have. 0: see [`Config::workers_of_query`].
     pub(crate) workers_max: usize,
     /// What a query must process for each of its workers, in MiB; one that processes less has one.
     pub(crate) mib_per_worker: u64,
@@ -242,7 +242,7 @@ impl Default for Config {
                 timeout_ms: 300_000,
                 timeout_max_ms: 3_600_000,
                 planning_timeout_ms: 10_000,
-                workers_max: 1,
+                workers_max: 0,
                 mib_per_worker: 1024,
                 queue_max: 1000,
                 queue_max_per_project: 100,
@@ -347,6 +347,30 @@ impl Config {
         }
     }
 
+    /// Workers that one query may have. Children are all on one machine, of which each uses every core.
+    pub(crate) fn workers_of_query(&self) -> usize {
+        match (self.queries.workers_max, self.workers.source) {
+            (0, WorkerSource::Children) => 1,
+            (0, WorkerSource::Registered | WorkerSource::Kubernetes) => self.workers_max_per_project(),
+            (most, _) => most,
+        }
+    }
+
+    /// With so many child processes, all of them for a query that deserves them; with none, for workers that register.
+    pub(crate) fn with_children(mut self, children: usize) -> Self {
+        match children {
+            0 if self.workers.source == WorkerSource::Children => self.workers.source = WorkerSource::Registered,
+            0 => {}
+            _ => {
+                self.workers.source = WorkerSource::Children;
+                self.workers.max = children;
+                self.workers.max_per_project = children;
+                self.queries.workers_max = children;
+            }
+        }
+        self
+    }
+
     /// Threads of one worker.
     pub(crate) fn worker_threads(&self) -> usize {
         if self.workers.threads == 0 {
@@ -382,7 +406,7 @@ fn cores() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::{Config, WorkerSource};
 
     #[test]
     fn a_setting_that_does_not_exist_is_refused_by_name() {
@@ -443,5 +467,22 @@ mod tests {
         let mut expected = Config::default();
         expected.queries.timeout_ms = 3;
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn a_query_may_have_all_workers_but_those_of_one_machine_that_nobody_has_counted() {
+        let mut config = Config::default();
+        assert_eq!(config.workers_of_query(), 1);
+
+        let counted = config.clone().with_children(3);
+        assert_eq!((counted.workers_max(), counted.workers_of_query()), (3, 3));
+        let none = config.clone().with_children(0);
+        assert_eq!(none.workers.source, WorkerSource::Registered);
+
+        config.workers.source = WorkerSource::Registered;
+        config.workers.max = 9;
+        assert_eq!(config.workers_of_query(), 8, "a project may have all but one");
+        config.queries.workers_max = 2;
+        assert_eq!(config.workers_of_query(), 2);
     }
 }

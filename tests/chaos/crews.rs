@@ -4,99 +4,90 @@
 //! `WASMHOUSE_CHAOS_QUERIES` says how many queries are asked; `WASMHOUSE_CHAOS_SEED` chooses the victims.
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::asked::{Asked, DATASET, QUESTIONS, TIMEOUT, nothing_is_half_there, prepare};
 use crate::harness::caller::{Caller, is_final};
+use crate::harness::host::Host;
 use crate::harness::process::{freeze_process, is_alive, kill_process, thaw_process};
 use crate::harness::{Warehouse, eventually};
 use crate::{no_orphans, number_from, settled};
 
 /// Queries that read a MiB have three workers, each of one thread so that there is something left to do when one is killed.
-const SETTINGS: &str = "[workers]\nmax = 8\nthreads = 1\n[queries]\nworkers_max = 3\nmib_per_worker = 1\n\
+const SETTINGS: &str = "max = 8\nthreads = 1\n[queries]\nworkers_max = 3\nmib_per_worker = 1\n\
     [upkeep]\nevery_s = 1\nlease_s = 2\n";
-const SETTINGS_AT_THE_END: &str = "[workers]\nmax = 8\nthreads = 1\n[upkeep]\nevery_s = 1\nlease_s = 2\norphan_s = 1\n";
 
-const DATASET: &str = "crews";
-
-/// What a query may take. One that is lost and done again has the same.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Workers that register, where they do.
+const HOSTS: usize = 6;
 
 /// Callers who ask at the same time.
 const CALLERS: usize = 3;
-
-/// Questions of every size, from one that one worker answers in milliseconds.
-const QUESTIONS: [&str; 8] = [
-    "select 6 * 7",
-    "select count(*), sum(n), min(t), max(t) from crews.numbers",
-    "select g, count(*), sum(n) from crews.numbers group by g order by g limit 20",
-    "select a.g, count(*) from crews.numbers a join crews.numbers b on a.n = b.n group by a.g order by a.g limit 7",
-    "select g, n, rank() over (partition by g order by n desc) as r from crews.numbers order by g, r limit 5",
-    "select count(*) as pairs from crews.numbers a join crews.numbers b on a.g = b.g where a.n + b.n > 7 and a.g < 100",
-    "select count(*) from (select n from crews.numbers union all select g from crews.numbers)",
-    "select count(distinct t) from crews.numbers where n % 3 = 0",
-];
-
-/// One query, from its first request to its end.
-#[derive(Clone, Debug)]
-struct Asked {
-    number: u64,
-    /// Which question; behind them come a table that is made, and a file that is loaded.
-    question: usize,
-    /// How often it was asked: a query that was lost with its gateway is asked again.
-    times: u64,
-}
-
-impl Asked {
-    fn sql(&self) -> String {
-        match QUESTIONS.get(self.question) {
-            Some(question) => (*question).to_owned(),
-            None => format!(
-                "create table {} as select n, t from crews.numbers where n % 3 = 0",
-                self.table()
-            ),
-        }
-    }
-
-    fn table(&self) -> String {
-        format!("{DATASET}.made_{}_{}", self.number, self.times)
-    }
-
-    fn is_load(&self) -> bool {
-        self.question > QUESTIONS.len()
-    }
-
-    fn request_id(&self) -> String {
-        format!("query-{}-{}", self.number, self.times)
-    }
-}
 
 /// What came of all queries.
 #[derive(Default)]
 struct Outcome {
     right: AtomicU64,
-    failed: std::sync::Mutex<Vec<String>>,
+    failed: Mutex<Vec<String>>,
     asked: AtomicU64,
+}
+
+/// A gateway, and the hosts of its workers unless these are its children.
+struct House {
+    warehouse: Warehouse,
+    hosts: Vec<Host>,
+}
+
+impl House {
+    async fn start(source: &str, hosts: usize) -> Self {
+        let warehouse = Warehouse::start_with(&settings(source, "")).await;
+        let mut house = Self {
+            warehouse,
+            hosts: Vec::new(),
+        };
+        for _ in 0..hosts {
+            house.hosts.push(house.warehouse.host().await);
+        }
+        house
+    }
+
+    fn worker_pids(&self) -> Vec<u32> {
+        match self.hosts.is_empty() {
+            true => self.warehouse.worker_pids(),
+            false => self.hosts.iter().filter_map(Host::worker_pid).collect(),
+        }
+    }
+}
+
+fn settings(source: &str, more: &str) -> String {
+    format!("[workers]\nsource = \"{source}\"\n{SETTINGS}{more}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_of_several_workers_end_right_whatever_becomes_of_the_workers() {
+    end_right("children", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_of_registered_workers_end_right_whatever_becomes_of_the_workers() {
+    end_right("registered", HOSTS).await;
+}
+
+async fn end_right(source: &str, hosts: usize) {
     let queries = number_from("WASMHOUSE_CHAOS_QUERIES", 60);
     let seed = number_from("WASMHOUSE_CHAOS_SEED", 8841);
     println!("{queries} queries, WASMHOUSE_CHAOS_SEED={seed}");
     let mut chance = StdRng::seed_from_u64(seed);
-    let mut warehouse = Warehouse::start_with(SETTINGS).await;
-    prepare(&warehouse).await;
+    let mut house = House::start(source, hosts).await;
+    prepare(&house.warehouse).await;
     let mut answers = Vec::new();
     for question in QUESTIONS {
-        answers.push(warehouse.sql(question).await.rows);
+        answers.push(house.warehouse.sql(question).await.rows);
     }
 
     let outcome = Outcome::default();
@@ -104,20 +95,22 @@ async fn queries_of_several_workers_end_right_whatever_becomes_of_the_workers() 
     let mut unanswered = Vec::new();
     // The gateway dies at the end of the first part and of the second; who has no answer then asks again.
     for part in 1..=3 {
-        let caller = Caller::clone(&warehouse);
+        let caller = Caller::clone(&house.warehouse);
         let (quota, over) = (queries * part / 3, AtomicBool::new(false));
         let left = std::mem::take(&mut unanswered);
         let asking = ask(&caller, &outcome, &answers, quota, left, part < 3, &over);
-        let (left, ()) = tokio::join!(asking, pull_plugs(&warehouse, &mut chance, &mut seen, &over));
+        let (left, ()) = tokio::join!(asking, pull_plugs(&house, &mut chance, &mut seen, &over));
         unanswered = left;
         if part < 3 {
             println!("the gateway is killed with {} queries unanswered", unanswered.len());
-            warehouse.kill().await;
+            house.warehouse.kill().await;
             // What was frozen with it notices when it wakes up.
             seen.iter().copied().for_each(thaw_process);
-            warehouse.restart().await;
+            house.warehouse.restart().await;
         }
     }
+    seen.extend(house.worker_pids());
+    seen.iter().copied().for_each(thaw_process);
 
     let failed = outcome.failed.lock().expect("nobody panics here").clone();
     let right = outcome.right.load(Ordering::SeqCst);
@@ -129,28 +122,26 @@ async fn queries_of_several_workers_end_right_whatever_becomes_of_the_workers() 
         failed.iter().all(|why| why.contains("\"worker_crashed\"")),
         "{failed:?}"
     );
-    settled(&warehouse).await;
-    books_are_right(&warehouse).await;
+    settled(&house.warehouse).await;
+    books_are_right(&house.warehouse).await;
+    nothing_is_half_there(&house.warehouse).await;
+    every_worker_is_free(&house.warehouse).await;
 
-    assert!(warehouse.stop().await, "a gateway that is asked to end, ends well");
+    assert!(
+        house.warehouse.stop().await,
+        "a gateway that is asked to end, ends well"
+    );
+    for host in house.hosts.drain(..) {
+        assert!(host.stop().await, "a host that is asked to end, ends well");
+    }
     eventually("no worker is left", async || {
         !seen.iter().any(|worker| is_alive(*worker))
     })
     .await;
-    warehouse.configure(SETTINGS_AT_THE_END);
-    warehouse.restart().await;
-    no_orphans(&warehouse, DATASET).await;
-}
-
-async fn prepare(caller: &Caller) {
-    caller.dataset(DATASET).await;
-    let rows = "select value as n, value % 1000 as g, cast(value as varchar) as t from generate_series";
-    caller
-        .sql(&format!("create table crews.numbers as {rows}(1, 300000)"))
-        .await;
-    caller
-        .sql(&format!("insert into crews.numbers {rows}(300001, 600000)"))
-        .await;
+    let more = "orphan_s = 1\n";
+    house.warehouse.configure(&settings("children", more));
+    house.warehouse.restart().await;
+    no_orphans(&house.warehouse, DATASET).await;
 }
 
 /// Asks until as many queries as the quota have an end, and says which have none when the gateway is to die.
@@ -163,7 +154,7 @@ async fn ask(
     ends_midway: bool,
     over: &AtomicBool,
 ) -> Vec<Asked> {
-    let left = std::sync::Mutex::new(left);
+    let left = Mutex::new(left);
     let callers = (0..CALLERS).map(|_| async {
         loop {
             let again = left.lock().expect("nobody panics here").pop();
@@ -175,24 +166,24 @@ async fn ask(
                         outcome.asked.fetch_sub(1, Ordering::SeqCst);
                         return None;
                     }
-                    let question = number as usize % (QUESTIONS.len() + 2);
-                    Asked {
-                        number,
-                        question,
-                        times: 0,
-                    }
+                    Asked::new(number)
                 }
             };
             // The last query of each caller is on its way when the gateway dies.
             let is_last = ends_midway && asked.number + CALLERS as u64 >= quota;
-            let wait = if is_last { 0 } else { 60_000 };
-            match one(caller, &asked, wait).await {
+            let wait_ms = if is_last { 0 } else { 60_000 };
+            match one(caller, &asked, wait_ms).await {
                 Some(query) if is_final(&query) => match query["state"].as_str() {
-                    Some("lost") => left.lock().expect("nobody panics here").push(Asked {
-                        times: asked.times + 1,
-                        ..asked
-                    }),
-                    _ => judge(caller, outcome, answers, &asked, &query).await,
+                    Some("lost") => left.lock().expect("nobody panics here").push(asked.again()),
+                    Some("done") => {
+                        asked.judge(caller, answers, &query).await;
+                        outcome.right.fetch_add(1, Ordering::SeqCst);
+                    }
+                    _ => {
+                        let told = format!("{} {}: {}", asked.request_id(), query["state"], query["error"]);
+                        assert!(query["error"]["code"].is_string(), "an error has a code: {query}");
+                        outcome.failed.lock().expect("nobody panics here").push(told);
+                    }
                 },
                 _ => return Some(asked),
             }
@@ -207,85 +198,14 @@ async fn ask(
 
 /// The query resource, or nothing when the line went dead.
 async fn one(caller: &Caller, asked: &Asked, wait_ms: u64) -> Option<Value> {
-    if asked.is_load() {
-        let table = asked.table().replace("crews.", "crews/tables/");
-        let path = format!(
-            "/v1/datasets/{table}/load?format=csv&request_id={}&timeout_ms={}&wait_ms={wait_ms}",
-            asked.request_id(),
-            TIMEOUT.as_millis()
-        );
-        let request = caller.request(Method::POST, &path).body(file());
-        return request.send().await.ok()?.json().await.ok();
-    }
-    let body = json!({
-        "sql": asked.sql(),
-        "request_id": asked.request_id(),
-        "timeout_ms": TIMEOUT.as_millis() as u64,
-        "wait_ms": wait_ms,
-    });
-    let request = caller.request(Method::POST, "/v1/queries").json(&body);
-    request.send().await.ok()?.json().await.ok()
-}
-
-/// The rows of the table that is made, as a file that three workers share.
-fn file() -> Bytes {
-    static FILE: OnceLock<Bytes> = OnceLock::new();
-    let row = |n: u64| format!("{n},\"line\nof {n:0>90}\"\n");
-    let text = || "n,t\n".to_owned() + &(1..=200_000).map(|n| row(3 * n)).collect::<String>();
-    FILE.get_or_init(|| text().into()).clone()
-}
-
-async fn judge(caller: &Caller, outcome: &Outcome, answers: &[Vec<Vec<Value>>], asked: &Asked, query: &Value) {
-    let id = query["id"].as_str().unwrap_or_default();
-    if query["state"] != "done" {
-        let told = format!("{} {}: {}", asked.request_id(), query["state"], query["error"]);
-        assert!(query["error"]["code"].is_string(), "an error has a code: {query}");
-        outcome.failed.lock().expect("nobody panics here").push(told);
-        return;
-    }
-    match answers.get(asked.question) {
-        Some(right) => {
-            let page = caller
-                .get(&format!("/v1/queries/{id}/results"))
-                .await
-                .expect("its rows");
-            let rows: Vec<Vec<Value>> = page["rows"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|row| {
-                    row.as_object()
-                        .into_iter()
-                        .flatten()
-                        .map(|(_, value)| value.clone())
-                        .collect()
-                })
-                .collect();
-            let (mut rows, mut right) = (rows, right.clone());
-            // Objects have no order of columns.
-            for row in rows.iter_mut().chain(&mut right) {
-                row.sort_by_key(Value::to_string);
-            }
-            assert_eq!(rows, right, "{}", asked.sql());
-        }
-        None => {
-            let counted = format!(
-                "select count(*), count(distinct n), sum(n), count(distinct t) from {}",
-                asked.table()
-            );
-            let counted = caller.sql(&counted).await;
-            let right = json!([[200_000, 200_000, 60_000_300_000_u64, 200_000]]);
-            assert_eq!(counted, right, "{asked:?}");
-        }
-    }
-    outcome.right.fetch_add(1, Ordering::SeqCst);
+    asked.request(caller, wait_ms).send().await.ok()?.json().await.ok()
 }
 
 /// About twice a second something happens to a worker, until it is over.
-async fn pull_plugs(warehouse: &Warehouse, chance: &mut StdRng, seen: &mut HashSet<u32>, over: &AtomicBool) {
+async fn pull_plugs(house: &House, chance: &mut StdRng, seen: &mut HashSet<u32>, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
         tokio::time::sleep(Duration::from_millis(chance.random_range(100..1_000))).await;
-        let workers = warehouse.worker_pids();
+        let workers = house.worker_pids();
         seen.extend(&workers);
         if workers.is_empty() || over.load(Ordering::SeqCst) {
             continue;
@@ -305,6 +225,27 @@ async fn pull_plugs(warehouse: &Warehouse, chance: &mut StdRng, seen: &mut HashS
             }
         }
     }
+}
+
+/// Two queries at once get all that they deserve: no lease of a query that is over holds a worker back.
+async fn every_worker_is_free(warehouse: &Warehouse) {
+    eventually("no lease is left", async || {
+        let sql = "select count(distinct t), count(distinct n) from crews.numbers";
+        let (one, other) = (warehouse.send(sql).await, warehouse.send(sql).await);
+        tasks(warehouse, &one).await == Some(3) && tasks(warehouse, &other).await == Some(3)
+    })
+    .await;
+}
+
+/// How many workers a query had, once it has ended.
+async fn tasks(warehouse: &Warehouse, id: &str) -> Option<u64> {
+    warehouse.ended(id).await;
+    let profile = warehouse
+        .get(&format!("/v1/queries/{id}/profile"))
+        .await
+        .expect("a profile");
+    let stages = profile["stages"].as_array().into_iter().flatten();
+    stages.filter_map(|stage| stage["tasks"].as_u64()).max()
 }
 
 /// What is done is billed once and in time; what is not done is not billed.

@@ -4,6 +4,7 @@
 //! The moments come from a seed that is printed; `WASMHOUSE_CHAOS_SEED` repeats them as far as a machine can repeat itself,
 //! `WASMHOUSE_CHAOS_ROUNDS` says how many there are.
 
+mod asked;
 mod books;
 mod crews;
 mod work;

@@ -4,6 +4,7 @@
 //! specification.
 
 mod admission;
+mod again;
 mod bills;
 mod cli;
 mod diagnostics;

@@ -173,6 +173,7 @@ async fn a_query_of_too_much_memory_is_told_so_and_is_not_tried_again() {
         .await;
 
     assert_eq!(error.code, "out_of_memory", "{error}");
+    assert_eq!(warehouse.counted("wasmhouse_attempts_total").await, 1);
     assert_eq!(warehouse.sql("select 1").await, json!([[1]]));
 }
 

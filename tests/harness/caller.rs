@@ -245,6 +245,15 @@ impl Caller {
         )
     }
 
+    /// What the metric without labels of this name says; nothing was counted while it is not there.
+    pub(crate) async fn counted(&self, metric: &str) -> u64 {
+        let (_, page) = self.page("/metrics").await;
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+        line.map_or(0, |number| number.parse().expect("a whole number"))
+    }
+
     /// `POST /v1/sql` over a bare connection: what is on the wire, to the last chunk.
     pub(crate) async fn raw_sql(&self, sql: &str, accept: &str) -> RawAnswer {
         raw::post_sql(&self.url, &self.key, sql, accept).await

@@ -45,8 +45,11 @@ use suite::{File, Packages, Selection};
 /// Warehouses that work on the list of files at the same time.
 const LANES: usize = 2;
 
-/// Every query that reads anything has three workers.
-const THREE_WORKERS: &str = "[workers]\nmax = 12\nthreads = 2\n[queries]\nworkers_max = 3\nmib_per_worker = 0\n";
+/// Every query that reads anything has so many workers.
+fn of_workers(workers: usize) -> String {
+    let most = 4 * workers;
+    format!("[workers]\nmax = {most}\nthreads = 2\n[queries]\nworkers_max = {workers}\nmib_per_worker = 0\n")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
@@ -54,8 +57,9 @@ async fn the_sql_suite_of_datafusion_has_the_same_answers_over_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sql_suite_of_datafusion_has_the_same_answers_from_three_workers() {
-    ask_all(THREE_WORKERS, Exclusions::read().of_several_workers()).await;
+async fn the_sql_suite_of_datafusion_has_the_same_answers_from_several_workers() {
+    let workers = std::env::var("WASMHOUSE_SQL_WORKERS").map_or(3, |text| text.parse().expect("a number of workers"));
+    ask_all(&of_workers(workers), Exclusions::read().of_several_workers()).await;
 }
 
 /// Asks warehouses with these settings, and compares every answer.

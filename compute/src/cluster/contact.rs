@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use url::Url;
+use wasmhouse_storage::clock::Clock;
 
 use super::channel::endpoint;
 use super::conversation::{Conversation, order};
-use super::ticket::PublicKey;
+use super::ticket::{Errand, PublicKey, seal};
 use super::tls::Certificates;
 use crate::task::{Order, PartUsage, Task};
 use crate::{Error, Result, causes};
@@ -40,39 +41,38 @@ impl Contact {
 
     /// Hands a task over and listens.
     pub(super) async fn ask(&self, task: &Task) -> Result<Conversation> {
-        Conversation::start(self.channel.clone(), &self.token, task).await
+        let seal = seal(&self.token, &Errand::from(task), &Clock::System)?;
+        Conversation::start(self.channel.clone(), &seal, task).await
     }
 
     /// Tells the worker what it is to do parts of, before other workers ask anything of it.
-    pub(super) async fn serve(&self, task: &Task, tickets: &PublicKey) -> Result<()> {
+    pub(super) async fn serve(&self, errand: &Errand, tickets: &PublicKey) -> Result<()> {
         let said = Order::Serve {
-            project: task.project.clone(),
-            query: task.query.clone(),
-            attempt: task.attempt,
             tickets: tickets.clone(),
         };
-        let told = tokio::time::timeout(ANSWER_TIMEOUT, self.order(&said)).await;
+        let told = tokio::time::timeout(ANSWER_TIMEOUT, self.order(errand, &said)).await;
         told.map_err(|_| Error::WorkerLost("it does not answer".to_owned()))?
             .map(drop)
     }
 
     /// How far the worker is with a query that another one is the head of.
-    pub(super) async fn look(&self) -> Result<PartUsage> {
-        let looked = tokio::time::timeout(ANSWER_TIMEOUT, self.order(&Order::Look)).await;
+    pub(super) async fn look(&self, errand: &Errand) -> Result<PartUsage> {
+        let looked = tokio::time::timeout(ANSWER_TIMEOUT, self.order(errand, &Order::Look)).await;
         looked.map_err(|_| Error::WorkerLost("it does not answer".to_owned()))?
     }
 
     /// What the worker used for a query that another one was the head of.
-    pub(super) async fn read_meter(&self) -> Result<PartUsage> {
-        self.order(&Order::ReadMeter).await
+    pub(super) async fn read_meter(&self, errand: &Errand) -> Result<PartUsage> {
+        self.order(errand, &Order::ReadMeter).await
     }
 
     /// Tells the worker to end at once. It does not answer that; whether it heard it is not known.
-    pub(super) async fn end(&self) {
-        let _ = tokio::time::timeout(END_TIMEOUT, self.order(&Order::End)).await;
+    pub(super) async fn end(&self, errand: &Errand) {
+        let _ = tokio::time::timeout(END_TIMEOUT, self.order(errand, &Order::End)).await;
     }
 
-    async fn order(&self, said: &Order) -> Result<PartUsage> {
-        order(self.channel.clone(), &self.token, said).await
+    async fn order(&self, errand: &Errand, said: &Order) -> Result<PartUsage> {
+        let seal = seal(&self.token, errand, &Clock::System)?;
+        order(self.channel.clone(), &seal, said).await
     }
 }

@@ -36,13 +36,13 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    pub(super) async fn start(channel: Channel, token: &str, task: &Task) -> Result<Self> {
+    pub(super) async fn start(channel: Channel, seal: &str, task: &Task) -> Result<Self> {
         let (words, spoken) = mpsc::channel(2);
         let text = serde_json::to_vec(task).map_err(|error| Error::Internal(error.into()))?;
         say(&words, text).await?;
         let words = (!task.never_waits()).then_some(words);
 
-        let request = signed(ReceiverStream::new(spoken), token)?;
+        let request = sealed(ReceiverStream::new(spoken), seal)?;
         let frames = client(channel)
             .do_exchange(request)
             .await
@@ -111,9 +111,9 @@ impl Conversation {
 }
 
 /// Says something to a worker whose query has another one as its head, and hears what it used of it.
-pub(super) async fn order(channel: Channel, token: &str, order: &Order) -> Result<PartUsage> {
+pub(super) async fn order(channel: Channel, seal: &str, order: &Order) -> Result<PartUsage> {
     let text = serde_json::to_vec(order).map_err(|error| Error::Internal(error.into()))?;
-    let request = signed(Action::new("order", text), token)?;
+    let request = sealed(Action::new("order", text), seal)?;
     let answer = client(channel).do_action(request).await;
     let mut answer = answer.map_err(|status| lost(status.message()))?.into_inner();
     let usage = answer.message().await.map_err(|status| lost(status.message()))?;
@@ -127,12 +127,12 @@ fn client(channel: Channel) -> FlightServiceClient<Channel> {
         .max_encoding_message_size(usize::MAX)
 }
 
-/// A request that shows that it comes from the worker's own gateway.
-fn signed<T>(message: T, token: &str) -> Result<Request<T>> {
+/// A request that shows that it comes from the worker's own gateway, and for which query.
+fn sealed<T>(message: T, seal: &str) -> Result<Request<T>> {
     let mut request = Request::new(message);
-    let bearer = format!("Bearer {token}")
+    let bearer = format!("Bearer {seal}")
         .parse()
-        .map_err(|_| Error::Internal("the token is not a header".into()))?;
+        .map_err(|_| Error::Internal("the seal is not a header".into()))?;
     request.metadata_mut().insert("authorization", bearer);
     Ok(request)
 }

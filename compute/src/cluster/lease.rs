@@ -6,22 +6,29 @@ use super::children::ChildLease;
 use super::contact::Contact;
 use super::conversation::Conversation;
 use super::registered::RegisteredLease;
-use super::ticket::PublicKey;
+use super::ticket::{Errand, PublicKey};
 use crate::task::{PartUsage, Task};
 use crate::{Error, Result};
 
 /// Sees how far a worker is with a query that another one is the head of.
-pub struct Lookout(Contact);
+pub struct Lookout {
+    contact: Contact,
+    errand: Errand,
+}
 
 impl Lookout {
     /// What it has done so far.
     pub async fn look(&self) -> Result<PartUsage> {
-        self.0.look().await
+        self.contact.look(&self.errand).await
     }
 }
 
 /// A worker for one query. It is free for the next one by [`Lease::give_back`]; dropped, it is ended.
-pub struct Lease(pub(super) Leased);
+pub struct Lease {
+    leased: Leased,
+    /// What it is leased for.
+    errand: Errand,
+}
 
 pub(super) enum Leased {
     Child(Box<ChildLease>),
@@ -29,6 +36,10 @@ pub(super) enum Leased {
 }
 
 impl Lease {
+    pub(super) fn new(leased: Leased, errand: Errand) -> Self {
+        Self { leased, errand }
+    }
+
     /// Where its worker listens.
     pub fn url(&self) -> &Url {
         &self.contact().url
@@ -36,7 +47,7 @@ impl Lease {
 
     /// What its worker used for a query that another one was the head of.
     pub async fn read_meter(&self) -> Result<PartUsage> {
-        self.contact().read_meter().await
+        self.contact().read_meter(&self.errand).await
     }
 
     /// Hands the task over and listens.
@@ -46,16 +57,19 @@ impl Lease {
 
     /// A way to look at its worker while the query runs.
     pub fn lookout(&self) -> Lookout {
-        Lookout(self.contact().clone())
+        Lookout {
+            contact: self.contact().clone(),
+            errand: self.errand.clone(),
+        }
     }
 
     /// Tells its worker what it is to do parts of, and which ticket is good.
-    pub(super) async fn serve(&self, task: &Task, tickets: &PublicKey) -> Result<()> {
-        self.contact().serve(task, tickets).await
+    pub(super) async fn serve(&self, tickets: &PublicKey) -> Result<()> {
+        self.contact().serve(&self.errand, tickets).await
     }
 
     fn contact(&self) -> &Contact {
-        match &self.0 {
+        match &self.leased {
             Leased::Child(lease) => lease.contact(),
             Leased::Registered(lease) => lease.contact(),
         }
@@ -63,7 +77,7 @@ impl Lease {
 
     /// The query ended by itself: the worker is good for the project's next one.
     pub fn give_back(self) {
-        match self.0 {
+        match self.leased {
             Leased::Child(lease) => lease.give_back(),
             Leased::Registered(lease) => lease.give_back(),
         }
@@ -71,7 +85,7 @@ impl Lease {
 
     /// The worker stopped talking. Ends it and says what that means.
     pub async fn bury(self) -> Error {
-        match self.0 {
+        match self.leased {
             Leased::Child(lease) => lease.bury().await,
             Leased::Registered(lease) => lease.bury().await,
         }
@@ -79,9 +93,9 @@ impl Lease {
 
     /// The query is not wanted any more: the worker ends with it.
     pub async fn kill(self) {
-        match self.0 {
+        match self.leased {
             Leased::Child(lease) => lease.kill().await,
-            Leased::Registered(lease) => lease.kill().await,
+            Leased::Registered(lease) => lease.kill(&self.errand).await,
         }
     }
 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use wasmhouse_storage::BoxError;
 use wasmhouse_storage::clock::Clock;
-use wasmhouse_storage::ids::{ProjectId, QueryId};
 
 use super::children::Children;
 use super::kubernetes::{KubernetesConfig, Scaler};
 use super::lease::{Lease, Leased};
 use super::process::ProcessConfig;
 use super::registered::{Registered, RegisteredConfig};
-use super::ticket::{PublicKey, Signer};
+use super::ticket::{Errand, PublicKey, Signer};
 use crate::Result;
 use crate::task::Task;
 
@@ -60,33 +59,32 @@ impl Pool {
         })
     }
 
-    /// A worker for `project`, started if need be; one that others start is waited for, but not longer than `patience`.
-    pub async fn lease(&self, project: &ProjectId, patience: Duration) -> Result<Lease> {
-        match &self.source {
+    /// A worker for this task, started if need be; one that others start is waited for, but not longer than `patience`.
+    pub async fn lease(&self, task: &Task, patience: Duration) -> Result<Lease> {
+        let errand = Errand::from(task);
+        let leased = match &self.source {
             Source::Children(children) => {
-                let lease = children.lease(project).await?;
+                let lease = children.lease(&errand.project).await?;
                 children.keep_one_warm();
-                Ok(Lease(Leased::Child(Box::new(lease))))
+                Leased::Child(Box::new(lease))
             }
-            Source::Registered(registered) => {
-                let lease = registered.lease(project, patience).await?;
-                Ok(Lease(Leased::Registered(lease)))
-            }
-        }
+            Source::Registered(registered) => Leased::Registered(registered.lease(&errand, patience).await?),
+        };
+        Ok(Lease::new(leased, errand))
     }
 
     /// Further workers for a query that has one, as many of the wanted ones as answer. Children are started; registered workers
     /// must be free, and are waited for, but not longer than `patience`, only where pods are being started.
     pub async fn lease_more(&self, task: &Task, wanted: usize, patience: Duration) -> Result<Vec<Lease>> {
-        let project = &task.project;
-        let leases: Vec<Lease> = match &self.source {
+        let errand = Errand::from(task);
+        let leased: Vec<Leased> = match &self.source {
             Source::Children(children) => {
-                let starting = (0..wanted).map(|_| children.lease(project));
+                let starting = (0..wanted).map(|_| children.lease(&errand.project));
                 let leases = futures::future::try_join_all(starting).await;
                 children.keep_one_warm();
                 leases?
                     .into_iter()
-                    .map(|lease| Lease(Leased::Child(Box::new(lease))))
+                    .map(|lease| Leased::Child(Box::new(lease)))
                     .collect()
             }
             Source::Registered(registered) => {
@@ -94,24 +92,25 @@ impl Pool {
                 let start_time = scaler.map_or(Duration::ZERO, Scaler::start_time);
                 let are_started = || scaler.is_some_and(Scaler::starts_more);
                 let leases = registered
-                    .lease_more(project, wanted, patience.min(start_time), are_started)
+                    .lease_more(&errand, wanted, patience.min(start_time), are_started)
                     .await?;
-                leases
-                    .into_iter()
-                    .map(|lease| Lease(Leased::Registered(lease)))
-                    .collect()
+                leases.into_iter().map(Leased::Registered).collect()
             }
         };
+        let leases: Vec<Lease> = leased
+            .into_iter()
+            .map(|leased| Lease::new(leased, errand.clone()))
+            .collect();
         let key = self.public_key();
-        let told = futures::future::join_all(leases.iter().map(|lease| lease.serve(task, &key))).await;
+        let told = futures::future::join_all(leases.iter().map(|lease| lease.serve(&key))).await;
         // One that does not answer ends, and the query goes on without it.
         let heard = leases.into_iter().zip(told).filter(|(_, told)| told.is_ok());
         Ok(heard.map(|(lease, _)| lease).collect())
     }
 
     /// What the workers of this attempt show each other, for as long as it may take.
-    pub fn ticket(&self, project: &ProjectId, query: &QueryId, attempt: u32, time: Duration) -> Result<String> {
-        self.tickets.sign(project, query, attempt, time)
+    pub fn ticket(&self, task: &Task, time: Duration) -> Result<String> {
+        self.tickets.sign(&Errand::from(task), time)
     }
 
     /// What workers check these tickets with.

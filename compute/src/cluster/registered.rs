@@ -21,6 +21,7 @@ use wasmhouse_storage::workers::{Ending, Leased, Need, Wanted, Workers};
 
 use super::contact::Contact;
 use super::process::End;
+use super::ticket::Errand;
 use super::tls::Certificates;
 use crate::{Error, Result, causes};
 
@@ -81,10 +82,10 @@ impl Registered {
         })
     }
 
-    /// A worker for `project`, as soon as there is one.
-    pub(super) async fn lease(self: &Arc<Self>, project: &ProjectId, patience: Duration) -> Result<RegisteredLease> {
+    /// A worker for this errand, as soon as there is one.
+    pub(super) async fn lease(self: &Arc<Self>, errand: &Errand, patience: Duration) -> Result<RegisteredLease> {
         if let Ok(_turn) = self.turn.try_lock()
-            && let Some(lease) = self.take(project).await?
+            && let Some(lease) = self.take(errand).await?
         {
             return Ok(lease);
         }
@@ -94,7 +95,7 @@ impl Registered {
         let _turn = turn.await.map_err(|_| Error::NoWorker)?;
         loop {
             let freed = self.freed.notified();
-            if let Some(lease) = self.take(project).await? {
+            if let Some(lease) = self.take(errand).await? {
                 return Ok(lease);
             }
             if Instant::now() >= patient_until || self.closed.is_cancelled() {
@@ -108,12 +109,12 @@ impl Registered {
     /// started.
     pub(super) async fn lease_more(
         self: &Arc<Self>,
-        project: &ProjectId,
+        errand: &Errand,
         wanted: usize,
         patience: Duration,
         are_started: impl Fn() -> bool,
     ) -> Result<Vec<RegisteredLease>> {
-        let mut leases = self.take_free(project, wanted).await?;
+        let mut leases = self.take_free(errand, wanted).await?;
         if leases.len() == wanted || patience.is_zero() {
             return Ok(leases);
         }
@@ -121,7 +122,7 @@ impl Registered {
         let patient_until = Instant::now() + patience.min(LONGEST_PATIENCE);
         while leases.len() < wanted && Instant::now() < patient_until && are_started() && !self.closed.is_cancelled() {
             tokio::time::sleep(LOOK_FOR_MORE_EVERY).await;
-            match self.take_free(project, wanted - leases.len()).await {
+            match self.take_free(errand, wanted - leases.len()).await {
                 Ok(more) => leases.extend(more),
                 Err(error) => {
                     warn!("a query goes on with the workers that it has: {}", causes(&error));
@@ -177,9 +178,9 @@ impl Registered {
     }
 
     /// A worker that answers, if there is one.
-    async fn take(self: &Arc<Self>, project: &ProjectId) -> Result<Option<RegisteredLease>> {
-        match self.config.workers.lease(&self.wanted(project, 1)).await {
-            Ok(leased) => Ok(self.reached(leased).await.pop()),
+    async fn take(self: &Arc<Self>, errand: &Errand) -> Result<Option<RegisteredLease>> {
+        match self.config.workers.lease(&self.wanted(&errand.project, 1)).await {
+            Ok(leased) => Ok(self.reached(errand, leased).await.pop()),
             // Another gateway was quicker.
             Err(StorageError::Conflict(_)) => Ok(None),
             Err(error) => Err(error.into()),
@@ -187,9 +188,10 @@ impl Registered {
     }
 
     /// As many of the wanted workers as are free and answer.
-    async fn take_free(self: &Arc<Self>, project: &ProjectId, wanted: usize) -> Result<Vec<RegisteredLease>> {
-        let leased = self.config.workers.lease_free(&self.wanted(project, wanted)).await?;
-        Ok(self.reached(leased).await)
+    async fn take_free(self: &Arc<Self>, errand: &Errand, wanted: usize) -> Result<Vec<RegisteredLease>> {
+        let wanted = self.wanted(&errand.project, wanted);
+        let leased = self.config.workers.lease_free(&wanted).await?;
+        Ok(self.reached(errand, leased).await)
     }
 
     fn wanted<'a>(&'a self, project: &'a ProjectId, count: usize) -> Wanted<'a> {
@@ -203,10 +205,10 @@ impl Registered {
     }
 
     /// Those that answer. The others are spent: their machines are gone, or frozen.
-    async fn reached(self: &Arc<Self>, leased: Vec<Leased>) -> Vec<RegisteredLease> {
+    async fn reached(self: &Arc<Self>, errand: &Errand, leased: Vec<Leased>) -> Vec<RegisteredLease> {
         // From here on each is given back, whatever happens.
         let held: Vec<Held> = leased.iter().map(|leased| Held::new(self, &leased.id)).collect();
-        let contacts = futures::future::join_all(leased.into_iter().map(|leased| self.contact(leased))).await;
+        let contacts = futures::future::join_all(leased.into_iter().map(|leased| self.contact(errand, leased))).await;
         let reached = held
             .into_iter()
             .zip(contacts)
@@ -221,10 +223,10 @@ impl Registered {
     }
 
     /// A worker that has answered: a connection can be made to one that is cut off or frozen, too.
-    async fn contact(&self, leased: Leased) -> Result<Contact> {
+    async fn contact(&self, errand: &Errand, leased: Leased) -> Result<Contact> {
         let url = Url::parse(&leased.url).map_err(|error| Error::Internal(error.into()))?;
         let contact = Contact::make(url, leased.token, self.config.certificates.as_ref()).await?;
-        contact.look().await?;
+        contact.look(errand).await?;
         Ok(contact)
     }
 
@@ -348,8 +350,8 @@ impl RegisteredLease {
         }
     }
 
-    pub(super) async fn kill(mut self) {
-        self.contact.end().await;
+    pub(super) async fn kill(mut self, errand: &Errand) {
+        self.contact.end(errand).await;
         // If it did not hear that, its host does.
         self.held.release(false);
     }

@@ -1,8 +1,10 @@
-//! The right to have parts of a query worked on: signed by the gateway for one attempt, shown to every worker, and over when
-//! the query must be. It opens the workers of its project.
+//! The right to have a query worked on: for one attempt, and over when the query must be.
 //!
-//! A ticket is a JSON Web Token (RFC 7519) signed with Ed25519 (RFC 8037). Workers know only the public half of the key, so
-//! none of them, whatever a tenant's statement has made of it, can write one.
+//! What a gateway asks of a worker it signs with the token of that worker's process ([`seal`]), which never travels. What the
+//! workers of a query ask of each other they may ask because of a ticket that the gateway signed with Ed25519 ([`Signer`]):
+//! they know only the public half of the key, so none of them, whatever a tenant's statement has made of it, can write one.
+//!
+//! Both are JSON Web Tokens (RFC 7519), of the algorithms HS256 (RFC 7518) and EdDSA (RFC 8037).
 
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
@@ -14,7 +16,25 @@ use serde::{Deserialize, Serialize};
 use wasmhouse_storage::clock::{Clock, Timestamp};
 use wasmhouse_storage::ids::{ProjectId, QueryId};
 
+use crate::task::Task;
 use crate::{Error, Result};
+
+/// By how much the clocks of two machines may differ.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
+
+/// How long what a gateway asks of a worker may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+/// Which attempt at which query, and whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// Whose query it is.
+    pub project: ProjectId,
+    /// Which query.
+    pub query: QueryId,
+    /// Which attempt at it.
+    pub attempt: u32,
+}
 
 /// What a ticket says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +47,65 @@ pub struct Ticket {
     pub attempt: u32,
     /// When it is over, in seconds since 1970.
     pub exp: u64,
+}
+
+impl From<&Task> for Errand {
+    fn from(task: &Task) -> Self {
+        Self {
+            project: task.project.clone(),
+            query: task.query.clone(),
+            attempt: task.attempt,
+        }
+    }
+}
+
+impl Ticket {
+    fn new(errand: &Errand, clock: &Clock, time: Duration) -> Self {
+        Self {
+            project: errand.project.clone(),
+            query: errand.query.clone(),
+            attempt: errand.attempt,
+            exp: seconds(clock.now().plus(time)),
+        }
+    }
+
+    fn is_good(&self, clock: &Clock) -> bool {
+        self.exp.saturating_add(CLOCKS_DIFFER.as_secs()) > seconds(clock.now())
+    }
+
+    /// What it is good for.
+    pub fn errand(&self) -> Errand {
+        Errand {
+            project: self.project.clone(),
+            query: self.query.clone(),
+            attempt: self.attempt,
+        }
+    }
+}
+
+/// What a gateway shows to a worker whose process has this token, with everything it asks of it.
+pub(crate) fn seal(token: &str, errand: &Errand, clock: &Clock) -> Result<String> {
+    let ticket = Ticket::new(errand, clock, ON_ITS_WAY);
+    let key = EncodingKey::from_secret(token.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &ticket, &key).map_err(|error| Error::Internal(error.into()))
+}
+
+/// What a gateway asks for, if it was sealed with this token and not long ago.
+pub(crate) fn unseal(token: &str, text: &str, clock: &Clock) -> Option<Ticket> {
+    read(
+        text,
+        &DecodingKey::from_secret(token.as_bytes()),
+        Algorithm::HS256,
+        clock,
+    )
+}
+
+fn read(text: &str, key: &DecodingKey, algorithm: Algorithm, clock: &Clock) -> Option<Ticket> {
+    let mut validation = Validation::new(algorithm);
+    // Time is looked at below, by the clock of the house.
+    validation.validate_exp = false;
+    let ticket = jsonwebtoken::decode::<Ticket>(text, key, &validation).ok()?.claims;
+    ticket.is_good(clock).then_some(ticket)
 }
 
 /// Signs tickets. Each gateway makes a key of its own when it starts.
@@ -66,13 +145,8 @@ impl Signer {
     }
 
     /// A ticket that is good for `time` from now on.
-    pub fn sign(&self, project: &ProjectId, query: &QueryId, attempt: u32, time: Duration) -> Result<String> {
-        let ticket = Ticket {
-            project: project.clone(),
-            query: query.clone(),
-            attempt,
-            exp: seconds(self.clock.now().plus(time)),
-        };
+    pub fn sign(&self, errand: &Errand, time: Duration) -> Result<String> {
+        let ticket = Ticket::new(errand, &self.clock, time);
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &ticket, &self.private)
             .map_err(|error| Error::Internal(error.into()))
     }
@@ -101,12 +175,8 @@ impl Inspector {
 
     /// What the ticket says, if it was signed by the gateway and is not over.
     pub fn inspect(&self, text: &str) -> Option<Ticket> {
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        // Time is looked at below, by the clock of the house.
-        validation.validate_exp = false;
         let public = self.public.read().unwrap_or_else(PoisonError::into_inner);
-        let ticket = jsonwebtoken::decode::<Ticket>(text, public.as_ref()?, &validation).ok()?;
-        (ticket.claims.exp > seconds(self.clock.now())).then_some(ticket.claims)
+        read(text, public.as_ref()?, Algorithm::EdDSA, &self.clock)
     }
 }
 
@@ -120,12 +190,40 @@ mod tests {
 
     fn signed(clock: &Clock) -> (Signer, String) {
         let signer = Signer::new(clock.clone()).expect("a key");
-        let project = "acme".parse().expect("a name");
-        let query = QueryId::new(clock.now());
-        let ticket = signer
-            .sign(&project, &query, 1, Duration::from_secs(60))
-            .expect("a ticket");
-        (signer, ticket)
+        let ticket = signer.sign(&errand(clock), Duration::from_secs(60));
+        (signer, ticket.expect("a ticket"))
+    }
+
+    fn errand(clock: &Clock) -> Errand {
+        Errand {
+            project: "acme".parse().expect("a name"),
+            query: QueryId::new(clock.now()),
+            attempt: 1,
+        }
+    }
+
+    #[test]
+    fn what_a_gateway_asks_is_sealed_for_one_worker_and_for_a_minute() {
+        let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
+        let errand = errand(&clock);
+        let sealed = seal("the token", &errand, &clock).expect("a seal");
+        assert!(!sealed.contains("the token"));
+
+        let asked = unseal("the token", &sealed, &clock).expect("a good seal");
+        assert_eq!(asked.errand(), errand);
+        assert_eq!(unseal("another", &sealed, &clock), None);
+        for text in ["", "the token", "x.y.z", &sealed[..sealed.len() - 4]] {
+            assert_eq!(unseal("the token", text, &clock), None, "{text}");
+        }
+        // Nobody chooses how a seal is checked: a ticket of another algorithm is none, and one that is not signed neither.
+        let (signer, ticket) = signed(&clock);
+        assert_eq!(unseal("the token", &ticket, &clock), None);
+        let inspector = Inspector::new(clock.clone());
+        inspector.trust(&signer.public_key());
+        assert_eq!(inspector.inspect(&sealed), None);
+
+        clock.advance(ON_ITS_WAY + CLOCKS_DIFFER);
+        assert_eq!(unseal("the token", &sealed, &clock), None);
     }
 
     #[test]
@@ -139,6 +237,11 @@ mod tests {
         let read = inspector.inspect(&ticket).expect("a good ticket");
         assert_eq!((read.project.as_str(), read.attempt), ("acme", 1));
         clock.advance(Duration::from_secs(61));
+        assert!(
+            inspector.inspect(&ticket).is_some(),
+            "the gateway's clock may be behind"
+        );
+        clock.advance(CLOCKS_DIFFER);
         assert_eq!(inspector.inspect(&ticket), None);
     }
 

@@ -111,11 +111,10 @@ impl ExecutionPlan for GuardExec {
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
         let rows = self.inner.execute(partition, context)?;
         let schema = rows.schema();
-        let share = self.part.partition();
+        let share = self.part.partition(&self.inner);
         let rows = AssertUnwindSafe(rows).catch_unwind().map(move |batch| {
-            let _until_it_is_dropped = &share;
             match batch {
-                Ok(batch) => batch,
+                Ok(batch) => batch.inspect(|batch| share.count(batch.num_rows())),
                 // The hook has written the panic to the log.
                 Err(_) => internal_err!("a part of the query panicked"),
             }

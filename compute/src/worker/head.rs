@@ -164,12 +164,13 @@ async fn run(
     };
     let bytes_to_read = bytes_processed + upload_bytes;
     let runs_unasked = task.runs_unasked(bytes_to_read);
-    let is_shareable = !runs_unasked && may_be_shared && desk.tasks.travels(&task, &plan, &state);
+    let is_shareable = task.may_be_shared && !runs_unasked && may_be_shared && desk.tasks.travels(&task, &plan, &state);
     line.say(&Frame::Planned(Planned {
         schema: serde_json::to_string(schema.as_ref()).map_err(defect)?,
         bytes_processed,
         bytes_to_read,
         tables,
+        partitions: state.config().target_partitions() as u64,
         is_shareable,
     }))
     .await?;
@@ -187,9 +188,14 @@ async fn run(
         desk.tasks.serve(&task.query, task.attempt, &go.tickets);
         let this = desk.worker.to_local_worker_context(desk.url.clone());
         let sink = sink.map(|sink| (sink, Arc::clone(&meter.rows)));
-        state = desk
-            .tasks
-            .session_of_head(&state, &task, &go, bytes_to_read, sink, this)?;
+        state = desk.tasks.session_of_head(
+            &state,
+            &task,
+            &go,
+            (bytes_to_read, share::largest_scan(&plan)),
+            sink,
+            this,
+        )?;
         plan = physical_plan(&state, &logical).await?;
     } else if let Some(sink) = sink {
         let rows = write::dealt_out(&state, &task, upload_bytes, &plan)?;

@@ -65,8 +65,11 @@ impl Meter {
         let is_complete = ran.is_none_or(|ran| ran.is_complete);
         let totals = totals.get_or_insert_default();
         if !is_complete {
-            // What others did is theirs to say.
-            totals.bytes_read = self.parts.so_far().bytes_read;
+            // What others did is theirs to say. The head's own stage reads what others send, and its tasks count for themselves.
+            let parts = self.parts.so_far();
+            totals.bytes_read = parts.bytes_read;
+            totals.bytes_spilled += parts.bytes_spilled;
+            totals.bytes_shuffled += parts.bytes_shuffled;
         }
         let profile = profile.map(|profile| Profile { is_complete, ..profile });
         let cpu = process_cpu();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use super::meter::bytes_read;
+use crate::profile::Totals;
 use crate::task::PartUsage;
 
 /// The parts of the query at hand. A clone sees the same.
@@ -18,14 +18,20 @@ pub(super) struct Parts(Arc<Mutex<Vec<Arc<Part>>>>);
 pub(super) struct Part {
     /// What does it, for as long as somebody else keeps it: its memory is not kept here.
     plan: Weak<dyn ExecutionPlan>,
-    /// What it had read when it was last looked at.
-    bytes_read: AtomicU64,
+    /// What it had counted when it was last looked at.
+    counted: Mutex<Totals>,
+    /// Rows that came out of it.
+    rows: AtomicU64,
     partitions_left: AtomicUsize,
 }
 
 /// A partition of a part that is being read. Dropped, it is done.
 #[derive(Debug)]
-pub(super) struct Partition(Arc<Part>);
+pub(super) struct Partition {
+    part: Arc<Part>,
+    /// So that there is something to look at in the end.
+    _plan: Arc<dyn ExecutionPlan>,
+}
 
 impl Parts {
     /// Another query begins.
@@ -37,18 +43,23 @@ impl Parts {
     pub(super) fn add(&self, plan: &Arc<dyn ExecutionPlan>) -> Arc<Part> {
         let part = Arc::new(Part {
             plan: Arc::downgrade(plan),
-            bytes_read: AtomicU64::new(0),
+            counted: Mutex::default(),
+            rows: AtomicU64::new(0),
             partitions_left: AtomicUsize::new(plan.output_partitioning().partition_count()),
         });
         self.all().push(Arc::clone(&part));
         part
     }
 
-    /// What they have read, and how many are done.
+    /// What they have done, and how many are done.
     pub(super) fn so_far(&self) -> PartUsage {
         let mut usage = PartUsage::default();
         for part in self.all().iter() {
-            usage.bytes_read += part.look();
+            let counted = part.look();
+            usage.rows += part.rows.load(Relaxed);
+            usage.bytes_read += counted.bytes_read;
+            usage.bytes_spilled += counted.bytes_spilled;
+            usage.bytes_shuffled += counted.bytes_shuffled;
             usage.tasks_done += u64::from(part.partitions_left.load(Relaxed) == 0);
         }
         usage
@@ -61,21 +72,33 @@ impl Parts {
 
 impl Part {
     /// A partition of it is read from now on.
-    pub(super) fn partition(self: &Arc<Self>) -> Partition {
-        Partition(Arc::clone(self))
+    pub(super) fn partition(self: &Arc<Self>, plan: &Arc<dyn ExecutionPlan>) -> Partition {
+        Partition {
+            part: Arc::clone(self),
+            _plan: Arc::clone(plan),
+        }
     }
 
-    /// What it has read.
-    fn look(&self) -> u64 {
-        let now = self.plan.upgrade().map_or(0, |plan| bytes_read(&plan));
-        self.bytes_read.fetch_max(now, Relaxed).max(now)
+    /// What it has counted. A plan that is gone counts nothing more.
+    fn look(&self) -> Totals {
+        let now = self.plan.upgrade().map(|plan| Totals::of(&plan));
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        *counted = now.unwrap_or(*counted);
+        *counted
+    }
+}
+
+impl Partition {
+    /// So many rows came out of it.
+    pub(super) fn count(&self, rows: usize) {
+        self.part.rows.fetch_add(rows as u64, Relaxed);
     }
 }
 
 impl Drop for Partition {
     fn drop(&mut self) {
-        let Self(part) = self;
-        // The last look at what it read.
+        let Self { part, .. } = self;
+        // The last look at what it counted.
         part.look();
         let _ = part
             .partitions_left

@@ -17,7 +17,6 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::uri::Authority;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tonic::service::interceptor::InterceptedService;
@@ -33,14 +32,14 @@ use super::offload::{self, Offloaded};
 use super::parts::Parts;
 use super::task::Tasks;
 use super::{head, memory, meter};
-use crate::cluster::{Certificates, Channels, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT};
+use crate::cluster::{Certificates, Channels, Errand, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, unseal};
 use crate::session::{Engine, Resources};
 use crate::task::{Order, Task};
 
 /// What a worker is told at its start.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Bootstrap {
-    /// What a caller has to know to be served.
+    /// What a caller has to seal with what it asks.
     pub token: String,
     /// Where tables live.
     pub bucket: BucketConfig,
@@ -208,22 +207,17 @@ struct Door {
 }
 
 impl Door {
-    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let given = request
-            .metadata()
-            .get("authorization")
-            .map_or(&b""[..], |value| value.as_bytes());
-        let wanted = format!("Bearer {}", self.token);
-        if bool::from(given.ct_eq(wanted.as_bytes())) {
-            Ok(())
-        } else {
-            Err(Status::unauthenticated("not for you"))
-        }
-    }
-
-    fn belong_to(&self, project: ProjectId) -> Result<(), Status> {
-        match *self.project.get_or_init(|| project.clone()) == project {
-            true => Ok(()),
+    /// What a gateway asks for, if one has sealed it. The first project for which it does has the worker, now and for ever.
+    fn admit<T>(&self, request: &Request<T>) -> Result<Errand, Status> {
+        let seal = request.metadata().get("authorization");
+        let errand = seal
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .and_then(|seal| unseal(&self.token, seal, &Clock::System))
+            .ok_or_else(|| Status::unauthenticated("not for you"))?
+            .errand();
+        match *self.project.get_or_init(|| errand.project.clone()) == errand.project {
+            true => Ok(errand),
             false => Err(Status::permission_denied("this worker belongs to another project")),
         }
     }
@@ -245,7 +239,7 @@ impl FlightService for Door {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        self.admit(&request)?;
+        let errand = self.admit(&request)?;
         let mut words = request.into_inner();
         let first = words
             .message()
@@ -253,7 +247,9 @@ impl FlightService for Door {
             .ok_or_else(|| Status::invalid_argument("no task"))?;
         let task: Task = serde_json::from_slice(&first.app_metadata)
             .map_err(|error| Status::invalid_argument(format!("the task cannot be read: {error}")))?;
-        self.belong_to(task.project.clone())?;
+        if Errand::from(&task) != errand {
+            return Err(Status::permission_denied("the task is not what it was sealed for"));
+        }
         let mut answers = head::answer(Arc::clone(&self.desk), task, words).await.boxed();
         let first = tokio::time::timeout(HEADERS_WAIT, answers.next()).await;
         let first = stream::iter(first.ok().flatten());
@@ -293,19 +289,13 @@ impl FlightService for Door {
 
     /// What the gateway has to say to a worker whose query has another one as its head.
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        self.admit(&request)?;
+        let errand = self.admit(&request)?;
         let order = serde_json::from_slice(&request.into_inner().body)
             .map_err(|error| Status::invalid_argument(format!("the order cannot be read: {error}")))?;
         let tasks = &self.desk.tasks;
         let usage = match order {
-            Order::Serve {
-                project,
-                query,
-                attempt,
-                tickets,
-            } => {
-                self.belong_to(project)?;
-                tasks.serve(&query, attempt, &tickets);
+            Order::Serve { tickets } => {
+                tasks.serve(&errand.query, errand.attempt, &tickets);
                 meter::read(&tasks.parts)
             }
             Order::Look => meter::so_far(&tasks.parts),

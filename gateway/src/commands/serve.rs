@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Child processes that work on queries, all of them on one that is large enough; 0: none, but workers that register
+    /// [default: twice the cores, one of them for a query]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=256))]
+    workers: Option<u16>,
     /// The folder of everything that is not configured elsewhere [default: data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -41,6 +45,9 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     let mut config = Config::read(args.config.as_deref())?;
     config.listen = args.listen.unwrap_or(config.listen);
     config.data = args.data.unwrap_or(config.data);
+    if let Some(workers) = args.workers {
+        config = config.with_children(workers.into());
+    }
     super::start_log(&config.log)?;
 
     let metrics = PrometheusBuilder::new().install_recorder()?;

@@ -58,7 +58,6 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         ("queries.timeout_ms", queries.timeout_ms, 1),
         ("queries.timeout_max_ms", queries.timeout_max_ms, 1),
         ("queries.planning_timeout_ms", queries.planning_timeout_ms, 1),
-        ("queries.workers_max", queries.workers_max as u64, 1),
         ("uploads.max_mib", uploads.max_mib, 1),
         ("upkeep.every_s", upkeep.every_s, 1),
         ("upkeep.files_every_s", upkeep.files_every_s, 1),

@@ -197,6 +197,7 @@ pub(super) fn dry_run_body(dry: &DryRun) -> Result<DryRunBody, ApiError> {
         bytes_processed,
         bytes_to_read: _,
         tables,
+        partitions: _,
         is_shareable: _,
     } = &dry.planned;
     let schema = serde_json::from_str(schema).map_err(|error| Error::Internal(error.into()))?;

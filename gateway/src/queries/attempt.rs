@@ -3,24 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::Schema;
 use metrics::counter;
 use tracing::warn;
 use wasmhouse_compute::cluster::{Conversation, Lease, Said};
-use wasmhouse_compute::sql::{Kind, Statement};
-use wasmhouse_compute::task::{Action, ExportedFile, Frame, Planned, Report, Task};
+use wasmhouse_compute::task::{Action, Frame, Planned, Report, Task};
 use wasmhouse_compute::{Code, Error as ComputeError, SqlError};
-use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::ids::ProjectId;
 use wasmhouse_storage::queries::{QueryState, Usage};
-use wasmhouse_storage::results::{ResultManifest, ResultWriter};
-use wasmhouse_storage::tables::WrittenFile;
+use wasmhouse_storage::results::ResultWriter;
 
 use super::crew::Crew;
-use super::flight::{Commit, Flight, Landed};
+use super::flight::Flight;
+use super::landed::{self, Landed};
+use super::means::Means;
 use super::target::Target;
-use super::{House, Now, Work, slice};
+use super::{House, Now, slice};
 use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
@@ -28,9 +25,6 @@ const ATTEMPTS: u32 = 4;
 
 /// How long it is waited before the second attempt. Before each further one it is twice as long.
 const BACKOFF: Duration = Duration::from_millis(100);
-
-/// How many partitions the plan of a query has.
-const PARTITIONS: &str = "datafusion.execution.target_partitions";
 
 /// How long a plan is expected to take of which nothing else is wanted.
 const PLAN_ONLY: Duration = Duration::from_millis(50);
@@ -50,36 +44,46 @@ pub(super) async fn work_on(
     // One that was let in stays in, however many workers it loses.
     let _place = house.admission.enter(&task.project, flight.expected(house)).await?;
     let mut lost = 0;
+    let mut means = Means::default();
+    // Why the usual means were not enough.
+    let mut out_of_memory = None;
     loop {
-        match attempt(house, flight, &task, target.as_ref()).await {
+        counter!("wasmhouse_attempts_total").increment(1);
+        let tried = attempt(house, flight, &task, means, target.as_ref()).await;
+        let now = flight.live.now();
+        match tried {
             Err(Attempt::Lost(why)) if lost + 1 < ATTEMPTS => {
                 warn!(query.id = %task.query, attempt = task.attempt, "a worker was lost, the query is tried again: {why}");
                 counter!("wasmhouse_attempts_lost_total").increment(1);
                 // Whatever ended one may be over in a moment, and others try again, too.
                 tokio::time::sleep(BACKOFF * 2u32.pow(lost)).await;
                 lost += 1;
-                task.attempt += 1;
             }
             Err(Attempt::Lost(why)) => return Err(ComputeError::WorkerLost(why).into()),
-            Err(Attempt::Over(error)) if is_out_of_memory(&error) && make_thrifty(&mut task) => {
-                warn!(query.id = %task.query, "a query was out of memory and is tried again with fewer partitions: {error}");
-                task.attempt += 1;
+            Err(Attempt::Over(error)) if is_out_of_memory(&error) => {
+                let Some(others) = means.after_out_of_memory(house, &now, &mut task) else {
+                    return Err(error);
+                };
+                warn!(query.id = %task.query, "a query was out of memory and is tried again with other means: {error}");
+                (means, out_of_memory) = (others, Some(error));
             }
             Err(Attempt::Over(error)) => return Err(error),
+            Err(Attempt::Alone) => {
+                means = match (Means::after_no_workers(&now, &mut task), out_of_memory.take()) {
+                    (Some(others), _) => others,
+                    (None, error) => {
+                        return Err(error.unwrap_or_else(|| Error::Internal("no workers were wanted".into())));
+                    }
+                };
+            }
             Ok(landed) => return Ok(landed),
         }
+        task.attempt += 1;
     }
 }
 
 pub(super) fn is_out_of_memory(error: &Error) -> bool {
     matches!(error, Error::Sql(error) if error.code == Code::OutOfMemory)
-}
-
-/// Lets a plan have one partition, so that whatever holds rows in memory has all of it and not a share. False when it has
-/// only one already.
-fn make_thrifty(task: &mut Task) -> bool {
-    let one = "1".to_owned();
-    task.settings.insert(PARTITIONS.to_owned(), one.clone()) != Some(one)
 }
 
 /// Why an attempt has no answer.
@@ -88,6 +92,8 @@ enum Attempt {
     Lost(String),
     /// There is no answer, and another worker would say the same.
     Over(Error),
+    /// More workers were to help, and there are none.
+    Alone,
 }
 
 impl<E: Into<Error>> From<E> for Attempt {
@@ -96,19 +102,28 @@ impl<E: Into<Error>> From<E> for Attempt {
     }
 }
 
-async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Target>) -> Result<Landed, Attempt> {
+async fn attempt(
+    house: &House,
+    flight: &Flight,
+    task: &Task,
+    means: Means,
+    target: Option<&Target>,
+) -> Result<Landed, Attempt> {
     flight.live.tell(Now::begin_anew);
-    let lease = lease(house, &task.project).await?;
+    let lease = lease(house, task).await?;
     let began = Instant::now();
     if flight.record.state == QueryState::Pending {
         flight.put_on_record(house).await?;
         house.records.start(&task.query).await?;
     }
-    flight.live.tell(|now| now.phase = "planning");
+    flight.live.tell(|now| {
+        now.phase = "planning";
+        now.workers = 1;
+    });
 
     let mut crew = Crew::default();
     let talked = match ask(house, &lease, task).await {
-        Ok(talk) => converse(house, flight, talk, &lease, &mut crew, task, target).await,
+        Ok(talk) => converse(house, flight, talk, &lease, &mut crew, (task, means), target).await,
         Err(error) => Err(error),
     };
     let talked = crew.dismiss(flight, task, talked).await;
@@ -119,9 +134,9 @@ async fn attempt(house: &House, flight: &Flight, task: &Task, target: Option<&Ta
 }
 
 /// A worker for a query whose turn it is.
-async fn lease(house: &House, project: &ProjectId) -> Result<Lease, Attempt> {
+async fn lease(house: &House, task: &Task) -> Result<Lease, Attempt> {
     let patience = Duration::from_millis(house.config.queue_timeout_ms);
-    match house.pool.lease(project, patience).await {
+    match house.pool.lease(task, patience).await {
         Err(ComputeError::WorkerLost(why)) => Err(Attempt::Lost(why)),
         lease => Ok(lease?),
     }
@@ -146,6 +161,10 @@ async fn hang_up<T>(lease: Lease, talked: Result<T, Talk>) -> Result<T, Attempt>
         Err(Talk::Answered(error)) => {
             lease.give_back();
             Err(Attempt::Over(error))
+        }
+        Err(Talk::Alone) => {
+            lease.give_back();
+            Err(Attempt::Alone)
         }
         Err(Talk::Unwanted(error)) => {
             lease.kill().await;
@@ -172,6 +191,8 @@ pub(super) enum Talk {
     Silent(String),
     /// The worker lost another one.
     PeerLost(String),
+    /// More workers were to help, and there are none.
+    Alone,
 }
 
 impl From<ComputeError> for Talk {
@@ -196,7 +217,7 @@ async fn converse(
     mut talk: Conversation,
     head: &Lease,
     crew: &mut Crew,
-    task: &Task,
+    (task, means): (&Task, Means),
     target: Option<&Target>,
 ) -> Result<Landed, Talk> {
     let failed = |report| flight.live.tell(|now| now.report = Some(report));
@@ -215,7 +236,15 @@ async fn converse(
     flight.live.tell(|now| now.planned = Some(planned));
     if waits {
         if is_shareable {
-            *crew = Crew::lease(house, flight, task, bytes_to_read).await;
+            let wanted = match means {
+                Means::AllWorkers => house.config.workers_max,
+                Means::Usual | Means::OnePartition => flight.workers(house, Some(bytes_to_read)),
+            };
+            *crew = Crew::lease(house, flight, task, wanted - 1).await;
+        }
+        if means == Means::AllWorkers && crew.is_empty() {
+            decline(talk).await?;
+            return Err(Talk::Alone);
         }
         talk.go(&crew.orders(house, flight, task, head)?).await?;
     }
@@ -227,7 +256,7 @@ async fn converse(
     let Report { usage, profile, .. } = loop {
         match talk.next().await? {
             Said::Rows(batch) => {
-                let writer = rows.get_or_insert_with(|| result_writer(house, flight, batch.schema()));
+                let writer = rows.get_or_insert_with(|| landed::result_writer(house, flight, batch.schema()));
                 writer.push(&batch).await?;
             }
             Said::Frame(Frame::Progress(progress)) => flight.live.tell(|now| now.progress = progress),
@@ -253,11 +282,11 @@ async fn converse(
         ..usage
     };
     let landed = match (target, written, exported) {
-        (Some(target), Some((schema, files)), _) => landed_files(house, flight, usage, target, schema, files).await,
-        (None, None, Some(files)) => landed_export(house, flight, usage, &files).await,
+        (Some(target), Some((schema, files)), _) => landed::of_files(house, flight, usage, target, schema, files).await,
+        (None, None, Some(files)) => landed::of_export(house, flight, usage, &files).await,
         (None, None, None) => {
-            let none = || result_writer(house, flight, talk.schema().unwrap_or(schema));
-            landed_rows(usage, rows.unwrap_or_else(none).finish().await?)
+            let none = || landed::result_writer(house, flight, talk.schema().unwrap_or(schema));
+            landed::of_rows(usage, rows.unwrap_or_else(none).finish().await?)
         }
         _ => Err(Talk::Unwanted(Error::Internal(
             "the worker wrote what nobody asked for, or did not write".into(),
@@ -295,132 +324,21 @@ fn over_budget(bytes: u64, max_bytes: u64) -> Error {
     SqlError::new(Code::OverBudget, message).into()
 }
 
-fn landed_rows(usage: Usage, manifest: ResultManifest) -> Result<Landed, Talk> {
-    let usage = Usage {
-        rows_returned: manifest.rows,
-        result_bytes: manifest.bytes,
-        ..usage
-    };
-    Ok(Landed {
-        usage,
-        results: Some(manifest),
-        ..Landed::default()
-    })
-}
-
-/// The rows are in files; the caller is told how many.
-async fn landed_files(
-    house: &House,
-    flight: &Flight,
-    usage: Usage,
-    target: &Target,
-    schema: String,
-    files: Vec<WrittenFile>,
-) -> Result<Landed, Talk> {
-    let rows_written: u64 = files.iter().map(WrittenFile::rows).sum();
-    let bytes_written = files.iter().map(WrittenFile::bytes).sum();
-    let results = match &flight.work {
-        // Columns were declared, and nothing was written that could be counted.
-        Work::Statement(Statement {
-            kind: Kind::CreateTable { from_query: false, .. },
-            ..
-        }) => result_writer(house, flight, Arc::new(Schema::empty())).finish().await?,
-        _ => one_number(house, flight, "count", rows_written).await?,
-    };
-    let usage = Usage {
-        rows_written,
-        bytes_written,
-        rows_returned: results.rows,
-        result_bytes: results.bytes,
-        ..usage
-    };
-    let commit = Commit {
-        target: target.clone(),
-        files,
-        schema,
-    };
-    Ok(Landed {
-        usage,
-        results: Some(results),
-        commit: Some(commit),
-        ..Landed::default()
-    })
-}
-
-async fn landed_export(house: &House, flight: &Flight, usage: Usage, files: &[ExportedFile]) -> Result<Landed, Talk> {
-    let urls = files
-        .iter()
-        .map(|file| Some(house.bucket.public_url(&file.path.as_str().into())));
-    let urls = StringArray::from_iter(urls);
-    let rows = UInt64Array::from_iter_values(files.iter().map(|file| file.rows));
-    let bytes = UInt64Array::from_iter_values(files.iter().map(|file| file.bytes));
-    let schema = Schema::new(vec![
-        Field::new("url", DataType::Utf8, false),
-        Field::new("rows", DataType::UInt64, false),
-        Field::new("bytes", DataType::UInt64, false),
-    ]);
-    let columns: Vec<ArrayRef> = vec![Arc::new(urls), Arc::new(rows), Arc::new(bytes)];
-    let batch = RecordBatch::try_new(Arc::new(schema), columns).map_err(defect)?;
-    let results = one_batch(house, flight, &batch).await?;
-    let usage = Usage {
-        rows_written: usage.rows_returned,
-        bytes_written: files.iter().map(|file| file.bytes).sum(),
-        rows_returned: results.rows,
-        result_bytes: results.bytes,
-        ..usage
-    };
-    Ok(Landed {
-        usage,
-        results: Some(results),
-        ..Landed::default()
-    })
-}
-
-/// The result of a statement that has none.
-pub(super) async fn nothing(house: &House, flight: &Flight) -> Result<Landed> {
-    let results = result_writer(house, flight, Arc::new(Schema::empty())).finish().await?;
-    Ok(Landed {
-        results: Some(results),
-        ..Landed::default()
-    })
-}
-
-async fn one_number(house: &House, flight: &Flight, name: &str, number: u64) -> Result<ResultManifest, Talk> {
-    let schema = Schema::new(vec![Field::new(name, DataType::UInt64, false)]);
-    let column = UInt64Array::from(vec![number]);
-    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(column)]).map_err(defect)?;
-    one_batch(house, flight, &batch).await
-}
-
-async fn one_batch(house: &House, flight: &Flight, batch: &RecordBatch) -> Result<ResultManifest, Talk> {
-    let mut rows = result_writer(house, flight, batch.schema());
-    rows.push(batch).await?;
-    Ok(rows.finish().await?)
-}
-
-fn result_writer(house: &House, flight: &Flight, schema: SchemaRef) -> ResultWriter {
-    let path = Bucket::result_path(&flight.record.project, &flight.record.id);
-    ResultWriter::new(
-        house.bucket.store(),
-        path,
-        schema,
-        house.config.results_inline_kib << 10,
-    )
-}
-
-fn defect(error: impl std::error::Error + Send + Sync + 'static) -> Talk {
+pub(super) fn defect(error: impl std::error::Error + Send + Sync + 'static) -> Talk {
     Talk::Unwanted(Error::Internal(error.into()))
 }
 
 /// Asks a worker for the plan and lets it go; another worker, if that one is lost.
 pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> {
     task.unasked_bytes = None;
+    task.may_be_shared = false;
     let _place = house.admission.enter(&task.project, PLAN_ONLY).await?;
     loop {
         let lost = match attempt_plan(house, &task).await {
             Ok(planned) => return Ok(planned),
             Err(Attempt::Over(error)) => return Err(error),
             Err(Attempt::Lost(why)) => why,
+            Err(Attempt::Alone) => "it was alone".to_owned(),
         };
         task.attempt += 1;
         if task.attempt == ATTEMPTS {
@@ -430,7 +348,7 @@ pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> 
 }
 
 async fn attempt_plan(house: &House, task: &Task) -> Result<Planned, Attempt> {
-    let lease = lease(house, &task.project).await?;
+    let lease = lease(house, task).await?;
     let planned = match ask(house, &lease, task).await {
         Ok(mut talk) => match hear_plan(house, &mut talk, drop).await {
             Ok(planned) => decline(talk).await.map(|()| planned),

@@ -1,6 +1,6 @@
 //! The further workers of an attempt: leased when its plan says what it reads, dismissed when its head has answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
@@ -12,12 +12,16 @@ use wasmhouse_storage::ids::QueryId;
 
 use super::House;
 use super::attempt::{Talk, is_out_of_memory};
-use super::flight::{Flight, Landed};
+use super::flight::Flight;
+use super::landed::Landed;
 use super::live::{Live, of_crew};
 use crate::admission::Place;
 
 /// How long a worker may take to say what it used.
 const METER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one that is to be ended may take to say it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How often it is looked at how far they are.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,8 +30,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(super) struct Crew {
     hands: Vec<Hand>,
-    /// Looks at them until they are dismissed.
-    lookout: Option<AbortOnDropHandle<()>>,
+    watch: Option<Watched>,
+}
+
+/// Who looks at them, until they are dismissed.
+struct Watched {
+    watch: Arc<Watch>,
+    telling: AbortOnDropHandle<()>,
 }
 
 /// One of them, and then the place that it holds: a worker is gone before its place is somebody else's.
@@ -37,10 +46,9 @@ struct Hand {
 }
 
 impl Crew {
-    /// As many as the query deserves and are free. Only those are waited for that can be started, and not for long, so no
+    /// As many of the wanted ones as are free: how many, and which, is decided in one step. Only those are waited for that can be started, and not for long, so no
     /// query holds a worker idle while it hopes for another query's.
-    pub(super) async fn lease(house: &House, flight: &Flight, task: &Task, bytes: u64) -> Self {
-        let wanted = flight.workers(house, Some(bytes)) - 1;
+    pub(super) async fn lease(house: &House, flight: &Flight, task: &Task, wanted: usize) -> Self {
         let expected = flight.expected(house);
         let places: Vec<Place> = (0..wanted)
             .map_while(|_| house.admission.enter_now(&task.project, expected))
@@ -53,11 +61,12 @@ impl Crew {
         let patience = flight.time_left(house) / 2;
         match house.pool.lease_more(task, places.len(), patience).await {
             Ok(leases) => {
-                let lookout = (!leases.is_empty()).then(|| look_out(&leases, Arc::clone(&flight.live)));
+                let watch = (!leases.is_empty()).then(|| Watched::start(&leases, &flight.live));
                 // There may be fewer than places, which others can have then.
                 let hands = leases.into_iter().zip(places);
-                let hands = hands.map(|(lease, place)| Hand { lease, place }).collect();
-                Self { hands, lookout }
+                let hands: Vec<Hand> = hands.map(|(lease, place)| Hand { lease, place }).collect();
+                flight.live.tell(|now| now.workers = 1 + hands.len());
+                Self { hands, watch }
             }
             // They could not be started; the head can do it alone.
             Err(error) => {
@@ -65,6 +74,10 @@ impl Crew {
                 Self::default()
             }
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.hands.is_empty()
     }
 
     /// What the head is told of them.
@@ -79,7 +92,7 @@ impl Crew {
                 .chain(self.hands.iter().map(|hand| &hand.lease))
                 .map(|lease| lease.url().clone())
                 .collect(),
-            ticket: house.pool.ticket(&task.project, &task.query, task.attempt, time)?,
+            ticket: house.pool.ticket(task, time)?,
             tickets: house.pool.public_key(),
         })
     }
@@ -92,8 +105,8 @@ impl Crew {
         task: &Task,
         talked: Result<Landed, Talk>,
     ) -> Result<Landed, Talk> {
-        let Self { hands, lookout } = self;
-        drop(lookout);
+        let Self { hands, watch } = self;
+        let watch = watch.map(Watched::stop);
         match talked {
             Ok(mut landed) => {
                 let used = give_back(hands, &task.query).await;
@@ -109,6 +122,7 @@ impl Crew {
                 Err(Talk::Answered(error))
             }
             Err(Talk::PeerLost(how)) => {
+                last_words(watch.as_deref(), flight).await;
                 let ends = futures::future::join_all(hands.into_iter().map(|hand| async {
                     let end = hand.lease.bury().await;
                     drop(hand.place);
@@ -120,6 +134,7 @@ impl Crew {
                 Err(answer.map_or(Talk::PeerLost(how), |error| Talk::Unwanted(error.into())))
             }
             Err(other) => {
+                last_words(watch.as_deref(), flight).await;
                 // Whatever is tried next, nothing of this attempt is written any more.
                 futures::future::join_all(hands.into_iter().map(|hand| async {
                     hand.lease.kill().await;
@@ -129,6 +144,35 @@ impl Crew {
                 Err(other)
             }
         }
+    }
+}
+
+impl Watched {
+    fn start(leases: &[Lease], live: &Arc<Live>) -> Self {
+        let watch = Arc::new(Watch::new(leases));
+        let telling = {
+            let (watch, live) = (Arc::clone(&watch), Arc::clone(live));
+            tokio::spawn(async move { watch.keep_telling(&live).await })
+        };
+        Self {
+            watch,
+            telling: AbortOnDropHandle::new(telling),
+        }
+    }
+
+    /// Tells nothing more.
+    fn stop(self) -> Arc<Watch> {
+        let Self { watch, telling } = self;
+        drop(telling);
+        watch
+    }
+}
+
+/// What those who are about to be ended have used.
+async fn last_words(watch: Option<&Watch>, flight: &Flight) {
+    if let Some(watch) = watch {
+        let all = watch.look(LAST_WORDS_TIMEOUT).await;
+        flight.live.tell(|now| now.crew = all);
     }
 }
 
@@ -151,29 +195,52 @@ async fn give_back(hands: Vec<Hand>, query: &QueryId) -> PartUsage {
     all
 }
 
-/// Says again and again how far the workers are. Of one that does not answer what it last said is true.
-fn look_out(leases: &[Lease], live: Arc<Live>) -> AbortOnDropHandle<()> {
-    let mut watched: Vec<(Lookout, PartUsage)> = leases
-        .iter()
-        .map(|lease| (lease.lookout(), PartUsage::default()))
-        .collect();
-    AbortOnDropHandle::new(tokio::spawn(async move {
+/// Looks at workers, and knows what each last said: of one that does not answer that is true.
+struct Watch {
+    workers: Vec<Lookout>,
+    said: Mutex<Vec<PartUsage>>,
+}
+
+impl Watch {
+    fn new(leases: &[Lease]) -> Self {
+        Self {
+            workers: leases.iter().map(Lease::lookout).collect(),
+            said: Mutex::new(vec![PartUsage::default(); leases.len()]),
+        }
+    }
+
+    /// What they have done, of which they may take so long to tell.
+    async fn look(&self, patience: Duration) -> PartUsage {
+        let looks = self
+            .workers
+            .iter()
+            .map(|worker| tokio::time::timeout(patience, worker.look()));
+        let looks = futures::future::join_all(looks).await;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = PartUsage::default();
+        for (last, look) in said.iter_mut().zip(looks) {
+            *last = look.ok().and_then(Result::ok).unwrap_or(*last);
+            add(&mut all, *last);
+        }
+        all
+    }
+
+    /// Says again and again how far they are.
+    async fn keep_telling(&self, live: &Live) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let looks = futures::future::join_all(watched.iter().map(|(worker, _)| worker.look())).await;
-            for ((_, last), look) in watched.iter_mut().zip(looks) {
-                *last = look.unwrap_or(*last);
-            }
-            let mut all = PartUsage::default();
-            watched.iter().for_each(|(_, last)| add(&mut all, *last));
+            let all = self.look(METER_TIMEOUT).await;
             live.tell(|now| now.crew = all);
         }
-    }))
+    }
 }
 
 fn add(all: &mut PartUsage, one: PartUsage) {
     all.cpu_ms = all.cpu_ms.saturating_add(one.cpu_ms);
     all.peak_memory_bytes = all.peak_memory_bytes.max(one.peak_memory_bytes);
+    all.rows = all.rows.saturating_add(one.rows);
     all.bytes_read = all.bytes_read.saturating_add(one.bytes_read);
+    all.bytes_spilled = all.bytes_spilled.saturating_add(one.bytes_spilled);
+    all.bytes_shuffled = all.bytes_shuffled.saturating_add(one.bytes_shuffled);
     all.tasks_done = all.tasks_done.saturating_add(one.tasks_done);
 }

@@ -9,7 +9,7 @@ use wasmhouse_storage::ids::{DatasetName, ProjectId, TableUid};
 use wasmhouse_storage::tables::TableLocation;
 
 use super::House;
-use super::flight::Lenient;
+use super::landed::Lenient;
 use super::slice::{no_such, table_name};
 use crate::error::Result;
 

@@ -55,6 +55,7 @@ fn reads_nothing() -> Planned {
         schema: "{\"fields\":[],\"metadata\":{}}".to_owned(),
         bytes_processed: 0,
         bytes_to_read: 0,
+        partitions: 1,
         tables: Vec::new(),
         is_shareable: false,
     }

@@ -20,12 +20,12 @@ use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Effect, RelationKind, View};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ids::{ProjectId, QueryId, TableName, TableUid};
-use wasmhouse_storage::queries::{QueryRecord, Usage};
-use wasmhouse_storage::results::ResultManifest;
-use wasmhouse_storage::tables::{TableLocation, WrittenFile};
+use wasmhouse_storage::queries::QueryRecord;
+use wasmhouse_storage::tables::TableLocation;
 
-use super::attempt::{nothing, plan_only, work_on};
+use super::attempt::{plan_only, work_on};
 use super::define::{Defined, define};
+use super::landed::{Commit, Landed, Lenient, nothing};
 use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
@@ -43,49 +43,6 @@ pub(super) struct Flight {
     pub(super) work: Work,
     pub(super) options: Options,
     pub(super) live: Arc<Live>,
-}
-
-/// Everything that a query leaves behind, held until it is settled.
-#[derive(Default)]
-pub(super) struct Landed {
-    pub(super) usage: Usage,
-    /// How its plan ran, as JSON.
-    pub(super) profile: Option<String>,
-    pub(super) results: Option<ResultManifest>,
-    pub(super) commit: Option<Commit>,
-    /// What it changes in the catalog, if there is no commit to say it.
-    pub(super) effect: Effect,
-    /// What is no failure when the query ends.
-    pub(super) lenient: Lenient,
-}
-
-/// What may have happened to a name since it was looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Lenient {
-    /// Nothing.
-    #[default]
-    No,
-    /// `if not exists`: somebody else may have taken it.
-    Taken,
-    /// `if exists`: it may be gone.
-    Gone,
-}
-
-impl Lenient {
-    pub(super) fn excuses(self, error: &Error) -> bool {
-        match self {
-            Self::No => false,
-            Self::Taken => matches!(error, Error::AlreadyExists(_)),
-            Self::Gone => matches!(error, Error::NotFound(_)),
-        }
-    }
-}
-
-/// Files that wait for their commit.
-pub(super) struct Commit {
-    pub(super) target: Target,
-    pub(super) files: Vec<WrittenFile>,
-    pub(super) schema: String,
 }
 
 /// Owns a query: runs it within its limits, settles it, and only then says how it ended.
@@ -445,5 +402,6 @@ pub(super) fn task(
                 .unwrap_or(u64::MAX)
                 .min(house.config.bytes_of_one_worker()),
         ),
+        may_be_shared: house.config.workers_max > 1,
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Live {
 pub(crate) struct Now {
     /// `queued`, `planning`, `starting`, `running`, `committing`.
     pub(crate) phase: &'static str,
+    /// How many workers it has.
+    pub(crate) workers: usize,
     /// How far its head is.
     pub(crate) progress: Progress,
     /// What its other workers have done.
@@ -82,11 +84,19 @@ pub(crate) struct Ended {
 
 /// What the other workers of a query add to the word of its head.
 pub(super) fn of_crew(crew: &PartUsage, is_complete: bool) -> Usage {
+    let uncounted = match is_complete {
+        true => Usage::default(),
+        false => Usage {
+            bytes_read: crew.bytes_read,
+            bytes_spilled: crew.bytes_spilled,
+            bytes_shuffled: crew.bytes_shuffled,
+            ..Usage::default()
+        },
+    };
     Usage {
         cpu_ms: crew.cpu_ms,
         peak_memory_bytes: crew.peak_memory_bytes,
-        bytes_read: if is_complete { 0 } else { crew.bytes_read },
-        ..Usage::default()
+        ..uncounted
     }
 }
 

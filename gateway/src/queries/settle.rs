@@ -19,7 +19,8 @@ use wasmhouse_storage::queries::{End, QueryError, QueryRecord, QueryState, Settl
 use wasmhouse_storage::tables::CommitNote;
 
 use super::House;
-use super::flight::{Commit, Flight, Landed};
+use super::flight::Flight;
+use super::landed::{Commit, Landed};
 use super::live::Now;
 use super::target::How;
 use crate::error::{Error, Result};

@@ -53,6 +53,8 @@ pub(crate) struct QueryBody {
 struct ProgressBody {
     /// `queued`, `planning`, `starting` (further workers), `running` or `committing`.
     phase: String,
+    /// The workers that it has: its first, and those that share its plan.
+    workers: u64,
     rows: u64,
     bytes_read: u64,
     elapsed_ms: u64,
@@ -151,6 +153,7 @@ pub(super) async fn body_of(queries: &Queries, record: &QueryRecord, now: Option
 fn progress(now: &Now, queries: &Queries, record: &QueryRecord) -> ProgressBody {
     ProgressBody {
         phase: now.phase.to_owned(),
+        workers: now.workers as u64,
         rows: now.progress.rows,
         bytes_read: now.progress.bytes_read + now.crew.bytes_read,
         stages: now.progress.stages,

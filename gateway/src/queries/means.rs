@@ -1,0 +1,50 @@
+//! What an attempt may have. One that was out of memory is followed by one with more workers or, where there are none, by one
+//! with a single partition, which has all the memory of its worker.
+
+use wasmhouse_compute::task::Task;
+
+use super::{House, Now};
+
+/// How many partitions the plan of a query has.
+const PARTITIONS: &str = "datafusion.execution.target_partitions";
+
+/// What an attempt may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Means {
+    /// The workers that its bytes deserve.
+    #[default]
+    Usual,
+    /// All that one query may have.
+    AllWorkers,
+    /// One worker, and one partition on it.
+    OnePartition,
+}
+
+impl Means {
+    /// What to try after an attempt at `task` that was out of memory, and had what `now` says; the task is changed for it. None:
+    /// there was a second attempt, or it would be the same as the first.
+    pub(super) fn after_out_of_memory(self, house: &House, now: &Now, task: &mut Task) -> Option<Self> {
+        let planned = now.planned.as_ref().filter(|_| self == Self::Usual)?;
+        // Whether what ran unasked can be shared, nobody has looked.
+        let may_be_shared = planned.is_shareable || task.runs_unasked(planned.bytes_to_read);
+        let has_more = now.workers < house.config.workers_max && planned.bytes_to_read > 0;
+        match task.may_be_shared && may_be_shared && has_more {
+            true => {
+                task.unasked_bytes = None;
+                Some(Self::AllWorkers)
+            }
+            false => Self::after_no_workers(now, task),
+        }
+    }
+
+    /// What to try when there are no more workers than the one of an attempt that was out of memory, and had what `now` says.
+    pub(super) fn after_no_workers(now: &Now, task: &mut Task) -> Option<Self> {
+        let planned = now.planned.as_ref()?;
+        if planned.partitions == 1 && now.workers == 1 {
+            return None;
+        }
+        task.settings.insert(PARTITIONS.to_owned(), "1".to_owned());
+        task.may_be_shared = false;
+        Some(Self::OnePartition)
+    }
+}
