@@ -17,6 +17,7 @@ pub fn bytes_processed(scans: &ScanLog) -> (u64, Vec<PlannedTable>) {
             version: scan.version,
             columns: scan.columns,
             files: scan.files as u64,
+            files_hash: scan.files_hash,
             bytes: scan.bytes,
         })
         .collect();

@@ -205,6 +205,18 @@ impl Totals {
         }
         totals
     }
+
+    /// Of each count the larger.
+    pub(crate) fn max_of_each(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.max(other.rows),
+            bytes: self.bytes.max(other.bytes),
+            time_us: self.time_us.max(other.time_us),
+            bytes_read: self.bytes_read.max(other.bytes_read),
+            bytes_spilled: self.bytes_spilled.max(other.bytes_spilled),
+            bytes_shuffled: self.bytes_shuffled.max(other.bytes_shuffled),
+        }
+    }
 }
 
 impl AddAssign for Totals {

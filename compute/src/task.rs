@@ -217,6 +217,8 @@ pub struct PlannedTable {
     pub columns: Vec<String>,
     /// The files that survive pruning.
     pub files: u64,
+    /// BLAKE3 of their names in the table's log; see [`wasmhouse_storage::tables::Scanned`].
+    pub files_hash: String,
     /// Their logical bytes in these columns.
     pub bytes: u64,
 }
@@ -273,6 +275,8 @@ pub struct Progress {
     pub tasks: u64,
     /// Those that the head has done.
     pub tasks_done: u64,
+    /// Rows that came out of those that the head does.
+    pub task_rows: u64,
 }
 
 /// One exported file.

@@ -11,11 +11,14 @@ use wasmhouse_storage::bucket::{Bucket, BucketConfig};
 use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ledger::Ledger;
+use wasmhouse_storage::published::Published;
 use wasmhouse_storage::tables::Tables as DeltaTables;
 use wasmhouse_storage::workers::Workers;
 use wasmhouse_storage::{BoxError, queries};
 
 use crate::admission::{Admission, Limits};
+use crate::billing::Billing;
+use crate::billing::receipt::Signer;
 use crate::config::{Config, LogFormat, QueryConfig, WorkerSource, worker_environment};
 use crate::projects::Projects;
 use crate::queries::Queries;
@@ -32,6 +35,8 @@ pub(crate) struct App {
     pub(crate) projects: Projects,
     /// What was used.
     pub(crate) ledger: Ledger,
+    /// What it costs.
+    pub(crate) billing: Billing,
     /// The background loop.
     pub(crate) upkeep: Upkeep,
     /// Who may start now.
@@ -62,6 +67,8 @@ impl App {
                 build: build_of(&std::env::current_exe()?)?,
                 lease: Duration::from_secs(config.upkeep.lease_s),
                 certificates: certificates(config)?,
+                // Who says how many workers a query may have means it.
+                spare: usize::from(config.queries.workers_max == 0),
             })
         };
         let pool = match config.workers.source {
@@ -72,6 +79,11 @@ impl App {
             WorkerSource::Registered => Pool::of_registered(registered()?)?,
             WorkerSource::Kubernetes => Pool::of_kubernetes(registered()?, pods(config)).await?,
         };
+        let signer = match config.billing.signing_key.as_str() {
+            "" => Signer::open_or_make(&data.join("receipts.key"))?,
+            file => Signer::open(Path::new(file))?,
+        };
+        let billing = Billing::open(&config.billing, Published::new(&catalog), signer).await?;
         let delta = DeltaTables::new(bucket.clone());
         let records = queries::Queries::new(&catalog);
         let queries = Queries::new(
@@ -85,6 +97,7 @@ impl App {
             delta.clone(),
             bucket.clone(),
             admission.clone(),
+            billing.clone(),
             pool.clone(),
             clock.clone(),
             owner,
@@ -98,12 +111,14 @@ impl App {
             clock,
             queries.clone(),
             pool.clone(),
+            billing.clone(),
         );
         Ok(Self {
             queries,
             tables: Tables::new(catalog.clone(), delta, bucket),
             projects: Projects::new(catalog.clone()),
             ledger: Ledger::new(&catalog),
+            billing,
             upkeep,
             admission,
             pool,

@@ -11,10 +11,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::DateTime;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::money::Money;
+
+use crate::billing::price::PriceList;
 
 pub(crate) use wrong::Wrong;
 
@@ -36,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) queries: QueryConfig,
     /// What one upload may do.
     pub(crate) uploads: UploadConfig,
+    /// What queries cost.
+    pub(crate) billing: BillingConfig,
     /// The background loop.
     pub(crate) upkeep: UpkeepConfig,
     /// What is written to standard error.
@@ -192,6 +198,18 @@ pub(crate) struct LogConfig {
     pub(crate) level: String,
 }
 
+/// What queries cost.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BillingConfig {
+    /// What a query may cost that does not say.
+    pub(crate) max_cost: Money,
+    /// The file of the key that receipts are signed with; empty: `receipts.key` in the data folder, made at the first start.
+    pub(crate) signing_key: String,
+    /// The price lists, of which one is in force at any time.
+    pub(crate) prices: Vec<PriceList>,
+}
+
 /// The two shapes of a log line.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
@@ -251,6 +269,18 @@ impl Default for Config {
                 results_inline_kib: 256,
             },
             uploads: UploadConfig { max_mib: 102_400 },
+            billing: BillingConfig {
+                max_cost: Money::of_units(10),
+                signing_key: String::new(),
+                prices: vec![PriceList {
+                    version: "1".to_owned(),
+                    from: DateTime::default(),
+                    currency: "USD".to_owned(),
+                    per_tb_processed: Money::of_units(5),
+                    per_tb_loaded: Money::ZERO,
+                    per_query_at_least: Money::ZERO,
+                }],
+            },
             upkeep: UpkeepConfig {
                 every_s: 10,
                 files_every_s: 300,
@@ -364,8 +394,9 @@ impl Config {
             _ => {
                 self.workers.source = WorkerSource::Children;
                 self.workers.max = children;
-                self.workers.max_per_project = children;
-                self.queries.workers_max = children;
+                if self.queries.workers_max == 0 {
+                    self.queries.workers_max = children;
+                }
             }
         }
         self
@@ -441,6 +472,13 @@ mod tests {
             ("[workers.weights]\nshop = 0\n", "workers.weights.shop"),
             ("[workers.weights]\n\"no name\" = 2\n", "workers.weights"),
             ("[workers]\nprocess_mib = 9000000000000000000\n", "workers.process_mib"),
+            ("[billing]\nmax_cost = 10\n", "billing.max_cost"),
+            ("[billing]\nmax_cost = \"-1\"\n", "billing.max_cost"),
+            ("[billing]\nprices = []\n", "billing.prices"),
+            (&priced(&["a", "a"], "USD", "5"), "is there twice"),
+            (&priced(&["a"], "usd", "5"), "three letters"),
+            (&priced(&["a"], "USD", "0.0000001"), "6 decimals"),
+            (&priced(&[""], "USD", "5"), "has a version"),
             ("[upkeep]\nevery_s = 0\n", "upkeep.every_s"),
             ("[upkeep]\nlease_s = 5\n", "upkeep.lease_s"),
             ("listen = \"here\"\n", "listen"),
@@ -469,6 +507,17 @@ mod tests {
         assert_eq!(config, expected);
     }
 
+    /// Lists of these versions, a second apart.
+    fn priced(versions: &[&str], currency: &str, per_tb: &str) -> String {
+        let list = |(second, version): (usize, &&str)| {
+            format!(
+                "[[billing.prices]]\nversion = \"{version}\"\nfrom = \"2026-01-01T00:00:{second:02}Z\"\ncurrency = \
+                 \"{currency}\"\nper_tb_processed = \"{per_tb}\"\nper_tb_loaded = \"0\"\nper_query_at_least = \"0\"\n"
+            )
+        };
+        versions.iter().enumerate().map(list).collect()
+    }
+
     #[test]
     fn a_query_may_have_all_workers_but_those_of_one_machine_that_nobody_has_counted() {
         let mut config = Config::default();
@@ -476,6 +525,7 @@ mod tests {
 
         let counted = config.clone().with_children(3);
         assert_eq!((counted.workers_max(), counted.workers_of_query()), (3, 3));
+        assert_eq!(counted.workers_max_per_project(), 2, "a neighbour finds one");
         let none = config.clone().with_children(0);
         assert_eq!(none.workers.source, WorkerSource::Registered);
 

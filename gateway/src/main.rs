@@ -3,11 +3,13 @@
 mod access;
 mod admission;
 mod app;
+mod billing;
 mod client;
 mod commands;
 mod config;
 mod error;
 mod http;
+mod private;
 mod projects;
 mod queries;
 mod tables;
@@ -47,6 +49,8 @@ enum Command {
     Demo(commands::demo::Args),
     /// Projects and keys, at the server's own data
     Admin(commands::admin::Args),
+    /// Check an exported ledger, without a server
+    VerifyBill(commands::verify_bill::Args),
     /// Show settings
     Config(commands::config::Args),
     /// Print the HTTP contract
@@ -82,6 +86,7 @@ async fn run(command: Command) -> Result<(), BoxError> {
         Command::Load(args) => commands::load::run(args).await,
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Admin(args) => commands::admin::run(args).await,
+        Command::VerifyBill(args) => commands::verify_bill::run(&args),
         Command::Config(args) => commands::config::run(args),
         Command::Openapi => {
             print!("{}", http::openapi_json());

@@ -35,6 +35,7 @@ use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ids::{ProjectId, QueryId, TableName};
+use wasmhouse_storage::money::{Cost, Money};
 use wasmhouse_storage::queries::{Created, Filter, NewQuery, Queries as Records, QueryRecord};
 use wasmhouse_storage::results::{ResultManifest, ResultReader};
 use wasmhouse_storage::tables::Tables;
@@ -42,6 +43,7 @@ use wasmhouse_storage::tables::Tables;
 use self::history::History;
 use crate::access::Caller;
 use crate::admission::Admission;
+use crate::billing::{Billing, Terms};
 use crate::config::QueryConfig;
 use crate::error::{Error, Result};
 use flight::Flight;
@@ -71,6 +73,7 @@ struct House {
     tables: Tables,
     bucket: Bucket,
     admission: Admission,
+    billing: Billing,
     pool: Pool,
     history: History,
     clock: Clock,
@@ -110,6 +113,10 @@ pub(crate) struct DryRun {
     pub(crate) planned: Planned,
     /// The names of the tables it would read, by location.
     pub(crate) names: Vec<(TableName, wasmhouse_storage::tables::TableLocation)>,
+    /// What it would cost,
+    pub(crate) cost: Cost,
+    /// and what it may.
+    pub(crate) max_cost: Money,
 }
 
 impl Queries {
@@ -125,6 +132,7 @@ impl Queries {
         tables: Tables,
         bucket: Bucket,
         admission: Admission,
+        billing: Billing,
         pool: Pool,
         clock: Clock,
         owner: String,
@@ -140,6 +148,7 @@ impl Queries {
             tables,
             bucket,
             admission,
+            billing,
             pool,
             history: History::new(),
             clock,
@@ -184,7 +193,7 @@ impl Queries {
         house.admission.refuse_if_full(&caller.project)?;
         let record = house.records.draft(self.new_query(&caller.project, &work, &options))?;
         let live = house.live.enter(&record.id, left);
-        let flight = Flight::unrecorded(record, work, options, live);
+        let flight = self.flight(record, work, options, live, Flight::unrecorded);
         let accepted = Accepted::of(&flight);
         // It is awaited through its end, and at shutdown through `drain`.
         tokio::spawn(flight::drive(self.clone(), flight));
@@ -229,7 +238,10 @@ impl Queries {
         let id = new.id.clone();
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {
-            Ok(Created::New(record)) => Ok(Begun::New(Box::new(Flight::recorded(record, work, options, live)))),
+            Ok(Created::New(record)) => {
+                let flight = self.flight(record, work, options, live, Flight::recorded);
+                Ok(Begun::New(Box::new(flight)))
+            }
             Ok(Created::Existing(record)) => {
                 house.live.leave(&id);
                 // It may have ended since it was found.
@@ -241,6 +253,19 @@ impl Queries {
                 Err(error.into())
             }
         }
+    }
+
+    /// A query on its way, at the prices of the moment when it was accepted.
+    fn flight(
+        &self,
+        record: QueryRecord,
+        work: Work,
+        options: Options,
+        live: Arc<Live>,
+        start: fn(QueryRecord, Work, Options, Arc<Live>, Terms) -> Flight,
+    ) -> Flight {
+        let terms = self.0.billing.terms(record.created_at, options.max_cost);
+        start(record, work, options, live, terms)
     }
 
     fn new_query(&self, project: &ProjectId, work: &Work, options: &Options) -> NewQuery {

@@ -14,11 +14,15 @@ use wasmhouse_storage::Error as Storage;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Catalog, Effect, Relation};
 use wasmhouse_storage::clock::{Clock, Timestamp};
+use wasmhouse_storage::money::Free;
 use wasmhouse_storage::queries::{
     End, Queries as Records, QueryError, QueryRecord, QueryState, Settled, Usage, WriteIntent,
 };
 use wasmhouse_storage::tables::{CommitNote, Tables};
 
+use crate::billing::price::Counts;
+use crate::billing::receipt::Receipt;
+use crate::billing::{Billing, Terms};
 use crate::config::Config;
 use crate::error::Result;
 use crate::queries::Queries;
@@ -42,6 +46,7 @@ pub(crate) struct Upkeep {
     clock: Clock,
     queries: Queries,
     pool: Pool,
+    billing: Billing,
     idle: Duration,
 }
 
@@ -59,6 +64,7 @@ impl Upkeep {
         clock: Clock,
         queries: Queries,
         pool: Pool,
+        billing: Billing,
     ) -> Self {
         Self {
             every: Duration::from_secs(config.upkeep.every_s),
@@ -73,6 +79,7 @@ impl Upkeep {
             clock,
             queries,
             pool,
+            billing,
             idle: Duration::from_secs(config.workers.idle_s),
         }
     }
@@ -111,6 +118,7 @@ impl Upkeep {
                     _ = tick.tick() => {
                         said("workers were not looked after", self.pool.look_after(self.idle).await.map_err(Into::into));
                         said("queries were not renewed", self.queries.renew().await);
+                        said("prices were not read", self.billing.reload().await);
                     }
                     _ = cancel_tick.tick(), if self.has_neighbours => {
                         said("orders to stop were not heard", self.queries.hear_cancel_requests().await);
@@ -153,7 +161,7 @@ impl Upkeep {
             // It made a table whose name somebody else has by now, or whose dataset is gone. Nobody ever sees it.
             Err(Storage::AlreadyExists(_) | Storage::Conflict(_) | Storage::NotFound(_)) => {
                 state = QueryState::Lost;
-                self.records.end(&record.id, lost()).await?
+                self.records.end(&record.id, self.lost(record)).await?
             }
             settled => settled?,
         };
@@ -169,9 +177,11 @@ impl Upkeep {
             since,
             effect,
             usage,
+            cost,
+            receipt,
         }) = &record.target
         else {
-            return Ok(lost());
+            return Ok(self.lost(record));
         };
         let note = CommitNote {
             query: record.id.clone(),
@@ -181,6 +191,10 @@ impl Upkeep {
         };
         if let Some(version) = self.tables.find_commit_or_fence(location, &note).await? {
             let effect = effect.clone().at_version(version);
+            let cost = match cost {
+                Some(cost) => cost.clone(),
+                None => self.terms(record).cost(Counts::from(usage))?,
+            };
             return Ok(End {
                 state: QueryState::Done,
                 usage: *usage,
@@ -188,10 +202,45 @@ impl Upkeep {
                 results: None,
                 profile: None,
                 effect,
-                billed: true,
+                receipt: match receipt {
+                    Some(receipt) => Some(receipt.clone()),
+                    // What it read, an older gateway has not said.
+                    None => Some(
+                        self.billing
+                            .receipt(&Receipt::of(record, QueryState::Done, *usage, &cost))?,
+                    ),
+                },
+                cost,
             });
         }
-        Ok(lost())
+        Ok(self.lost(record))
+    }
+
+    /// How a query ends that nobody looks after any more.
+    fn lost(&self, record: &QueryRecord) -> End {
+        let error = QueryError {
+            code: "lost".to_owned(),
+            message: "the gateway that ran the query stopped; run it again, this attempt is not billed".to_owned(),
+            line: None,
+            column: None,
+        };
+        let (state, usage) = (QueryState::Lost, Usage::default());
+        let cost = self.terms(record).free(Free::Lost);
+        let receipt = self.billing.receipt(&Receipt::of(record, state, usage, &cost)).ok();
+        End {
+            state,
+            usage,
+            error: Some(error),
+            results: None,
+            profile: None,
+            effect: Effect::None,
+            cost,
+            receipt,
+        }
+    }
+
+    fn terms(&self, record: &QueryRecord) -> Terms {
+        self.billing.terms(record.created_at, None)
     }
 
     /// Removes what nobody refers to: deleted tables, files of writes that never committed, uploads, expired results. What
@@ -292,25 +341,6 @@ impl Upkeep {
         }
         self.records.results_removed(&removed).await?;
         Ok(())
-    }
-}
-
-/// How a query ends that nobody looks after any more.
-fn lost() -> End {
-    let error = QueryError {
-        code: "lost".to_owned(),
-        message: "the gateway that ran the query stopped; run it again, this attempt is not billed".to_owned(),
-        line: None,
-        column: None,
-    };
-    End {
-        state: QueryState::Lost,
-        usage: Usage::default(),
-        error: Some(error),
-        results: None,
-        profile: None,
-        effect: Effect::None,
-        billed: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ledger: what every project has to pay for, line by line, for ever.
 //!
 //! # Invariants
-//! - A query has a line exactly if it ended billable, and then one: the line is written in the transaction of its end.
+//! - A query that has ended has one line, which says what it costs or why nothing: it is written in the transaction of its end.
 //! - A line is never changed or removed; both databases refuse it. What was wrong is corrected by a later line.
 //! - Each line carries the hash of the one before it, and the head of the chain is kept apart, so a line that was
 //!   changed, removed or cut off at the end is noticed by anyone who recomputes the chain ([`Ledger::verify`]).
@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::catalog::db::{self, Db, Transaction};
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId};
+use crate::money::Cost;
 use crate::queries::{QueryState, Usage};
 use crate::{Error, Result};
 
@@ -48,12 +49,30 @@ pub struct LedgerLine {
     pub labels: BTreeMap<String, String>,
     /// What it used.
     pub usage: Usage,
+    /// What it costs. None on lines from before prices were kept.
+    pub cost: Option<Cost>,
+    /// BLAKE3 of the text of its receipt, in hexadecimal.
+    pub receipt_hash: Option<String>,
     /// All of the above as the text that was hashed.
     pub entry: String,
     /// The hash of the line before; [`GENESIS`] for the first.
     pub prev_hash: [u8; 32],
     /// BLAKE3 of `prev_hash` followed by `entry`.
     pub hash: [u8; 32],
+    /// What its gateway signed about the query.
+    pub receipt: Option<SignedReceipt>,
+}
+
+/// What a gateway says about a query, so that its project can prove it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedReceipt {
+    /// What it says: JSON, of which every byte is signed.
+    pub text: String,
+    /// The signature, Ed25519 in hexadecimal.
+    pub signature: String,
+    /// Which key it was signed with.
+    pub key: String,
 }
 
 /// Where a chain does not hold.
@@ -66,6 +85,40 @@ pub struct BrokenChain {
     pub seq: i64,
     /// What is wrong with it.
     pub reason: &'static str,
+}
+
+impl LedgerLine {
+    /// The line that has this text.
+    pub fn read(entry: String, prev_hash: [u8; 32], hash: [u8; 32], receipt: Option<SignedReceipt>) -> Result<Self> {
+        let Entry {
+            project,
+            seq,
+            query,
+            at,
+            kind,
+            outcome,
+            labels,
+            usage,
+            cost,
+            receipt: receipt_hash,
+        } = serde_json::from_str(&entry).map_err(db::unreadable)?;
+        Ok(Self {
+            project,
+            seq,
+            query,
+            at,
+            kind,
+            outcome,
+            labels,
+            usage,
+            cost,
+            receipt_hash,
+            entry,
+            prev_hash,
+            hash,
+            receipt,
+        })
+    }
 }
 
 impl Ledger {
@@ -82,10 +135,16 @@ impl Ledger {
         stored.into_iter().map(StoredLine::read).collect()
     }
 
-    /// The line of one query, if it was billed.
+    /// The line of one query, if it has ended.
     pub async fn line(&self, project: &ProjectId, query: &QueryId) -> Result<Option<LedgerLine>> {
         let stored = db::ledger::of_query(&mut *self.db.reader().await?, project, query).await?;
         stored.map(StoredLine::read).transpose()
+    }
+
+    /// The end of a project's ledger.
+    pub async fn head(&self, project: &ProjectId) -> Result<Head> {
+        let head = db::ledger::head(&mut *self.db.reader().await?, project).await?;
+        head.ok_or_else(|| Error::NotFound(format!("no project named {project}")))
     }
 
     /// Recomputes a project's chain from its first line to its head and says how many lines hold.
@@ -152,6 +211,8 @@ pub(crate) struct Charge {
     pub(crate) outcome: QueryState,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) usage: Usage,
+    pub(crate) cost: Cost,
+    pub(crate) receipt: Option<SignedReceipt>,
 }
 
 /// A line as it is hashed. The order of the fields is the order of the text: add new ones at the end.
@@ -165,12 +226,20 @@ struct Entry {
     outcome: QueryState,
     labels: BTreeMap<String, String>,
     usage: Usage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost: Option<Cost>,
+    /// BLAKE3 of the receipt's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    receipt: Option<String>,
 }
 
 /// The last line of a chain.
-pub(crate) struct Head {
-    pub(crate) seq: i64,
-    pub(crate) hash: [u8; 32],
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its number; 0 before the first line.
+    pub seq: i64,
+    /// Its hash; [`GENESIS`] before the first line.
+    pub hash: [u8; 32],
 }
 
 /// A line as it is stored. Only `entry` and the hashes are evidence; the rest is there to find it.
@@ -181,6 +250,7 @@ pub(crate) struct StoredLine {
     pub(crate) entry: String,
     pub(crate) prev_hash: [u8; 32],
     pub(crate) hash: [u8; 32],
+    pub(crate) receipt: Option<SignedReceipt>,
 }
 
 /// Writes the next line of a project's ledger, in the transaction of the query's end.
@@ -204,6 +274,8 @@ impl Charge {
             outcome,
             labels,
             usage,
+            cost,
+            receipt,
         } = self;
         let entry = Entry {
             project,
@@ -214,6 +286,8 @@ impl Charge {
             outcome,
             labels,
             usage,
+            cost: Some(cost),
+            receipt: receipt.as_ref().map(|receipt| receipt_hash(&receipt.text)),
         };
         let text = serde_json::to_string(&entry).map_err(db::unreadable)?;
         Ok(StoredLine {
@@ -223,48 +297,33 @@ impl Charge {
             hash: chained(prev_hash, &text),
             entry: text,
             prev_hash: *prev_hash,
+            receipt,
         })
     }
 }
 
 impl StoredLine {
     pub(crate) fn read(self) -> Result<LedgerLine> {
-        let Entry {
-            project,
-            seq,
-            query,
-            at,
-            kind,
-            outcome,
-            labels,
-            usage,
-        } = serde_json::from_str(&self.entry).map_err(db::unreadable)?;
-        let Self {
-            entry, prev_hash, hash, ..
-        } = self;
-        Ok(LedgerLine {
-            project,
-            seq,
-            query,
-            at,
-            kind,
-            outcome,
-            labels,
-            usage,
-            entry,
-            prev_hash,
-            hash,
-        })
+        LedgerLine::read(self.entry, self.prev_hash, self.hash, self.receipt)
     }
 
-    /// Whether the line is found under the names it is about.
+    /// Whether the line is found under the names it is about, and has the receipt that it is about.
     fn agrees(&self) -> bool {
-        serde_json::from_str::<Entry>(&self.entry)
-            .is_ok_and(|entry| entry.project == self.project && entry.seq == self.seq && entry.query == self.query)
+        let receipt = self.receipt.as_ref().map(|receipt| receipt_hash(&receipt.text));
+        serde_json::from_str::<Entry>(&self.entry).is_ok_and(|entry| {
+            let names = (&entry.project, entry.seq, &entry.query);
+            names == (&self.project, self.seq, &self.query) && entry.receipt == receipt
+        })
     }
 }
 
-fn chained(prev_hash: &[u8; 32], entry: &str) -> [u8; 32] {
+/// The hash of a receipt, as a line has it.
+pub fn receipt_hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// The hash of the line that follows the one with `prev_hash` and has this text.
+pub fn chained(prev_hash: &[u8; 32], entry: &str) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(prev_hash);
     hasher.update(entry.as_bytes());

@@ -8,6 +8,8 @@ pub mod catalog;
 pub mod clock;
 pub mod ids;
 pub mod ledger;
+pub mod money;
+pub mod published;
 pub mod queries;
 pub mod results;
 pub mod tables;

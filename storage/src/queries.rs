@@ -185,7 +185,7 @@ impl Queries {
         let now = self.db.now();
         let record = draft.clone().ended(&end, now);
         if let Some(line) = self.write_at_once(&record, &end, now).await? {
-            return Ok(Settled::Billed(Box::new(line)));
+            return Ok(Settled::Ended(Box::new(line)));
         }
         let mut tx = self.db.begin().await?;
         if !db::queries::insert(&mut tx, &record).await? {
@@ -198,7 +198,7 @@ impl Queries {
     /// Writes the record of a query that has ended and its ledger line in one message, where that can be done. If it writes
     /// nothing, writing one after the other tells why, or does it.
     async fn write_at_once(&self, record: &QueryRecord, end: &End, now: Timestamp) -> Result<Option<LedgerLine>> {
-        if !is_billed(end) || record.request_id.is_some() || !record.labels.is_empty() {
+        if record.request_id.is_some() || !record.labels.is_empty() {
             return Ok(None);
         }
         // The line that is remembered is mostly the last. If it is not, nothing is written.
@@ -218,7 +218,7 @@ impl Queries {
         line.read().map(Some)
     }
 
-    /// Writes the ledger line of a query that has just ended, if it costs anything, and makes all of it last.
+    /// Writes the ledger line of a query that has just ended, and makes all of it last.
     async fn settle(
         &self,
         mut tx: db::Transaction,
@@ -227,14 +227,10 @@ impl Queries {
         end: &End,
         now: Timestamp,
     ) -> Result<Settled> {
-        if !is_billed(end) {
-            tx.commit().await?;
-            return Ok(Settled::Free);
-        }
         let line = ledger::append(&mut tx, ended.entry(id, end, now)).await?;
         tx.commit().await?;
         self.heads.insert(line.project.clone(), (line.seq, line.hash)).await;
-        Ok(Settled::Billed(Box::new(line)))
+        Ok(Settled::Ended(Box::new(line)))
     }
 
     /// Ends a query that was found lost, unless its owner was heard of since: then nothing is changed.
@@ -309,10 +305,6 @@ impl Queries {
     }
 }
 
-fn is_billed(end: &End) -> bool {
-    end.state == QueryState::Done || end.billed
-}
-
 async fn over(connection: &mut db::Connection, id: &QueryId) -> Error {
     match db::queries::state(connection, id).await {
         Ok(Some(state)) => Error::Conflict(format!("query {id} is over: {state}")),
@@ -350,6 +342,8 @@ impl Ended {
             outcome: end.state,
             labels: self.labels,
             usage: end.usage,
+            cost: end.cost.clone(),
+            receipt: end.receipt.clone(),
         }
     }
 }

@@ -203,10 +203,19 @@ impl Workers {
         Ok(Vec::new())
     }
 
-    /// As many of the wanted workers as are free. Nobody makes room.
-    pub async fn lease_free(&self, wanted: &Wanted<'_>) -> Result<Vec<Leased>> {
+    /// As many of the wanted workers as are free, but for `spare` that whoever comes next may want. Nobody makes room.
+    pub async fn lease_free(&self, wanted: &Wanted<'_>, spare: usize) -> Result<Vec<Leased>> {
         let now = self.db.now();
-        db::workers::lease(&mut *self.db.writer().await?, wanted, now).await
+        let mut writer = self.db.writer().await?;
+        let mut count = wanted.count;
+        if spare > 0 {
+            let free = db::workers::free(&mut writer, wanted.build, now).await?;
+            count = count.min(usize::try_from(free).unwrap_or(usize::MAX).saturating_sub(spare));
+        }
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        db::workers::lease(&mut writer, &Wanted { count, ..*wanted }, now).await
     }
 
     /// The gateway lives and still has these workers. Says how many of them are left.

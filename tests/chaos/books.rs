@@ -157,14 +157,17 @@ async fn states(caller: &Caller) -> States {
     }
 }
 
-/// One line for every finished query, none for those that failed or were lost, and the chain is whole.
+/// One line for every query that has ended, free for those that failed or were lost, and the chain is whole.
 async fn audit_ledger(caller: &Caller, states: &States) {
     let lines = caller.ledger().await;
-    let mut billed: BTreeSet<&str> = BTreeSet::new();
+    let (mut known, mut billed) = (BTreeSet::new(), BTreeSet::new());
     let mut before: Option<&Value> = None;
     for line in &lines {
         let query = line["query_id"].as_str().expect("a line is about a query");
-        assert!(billed.insert(query), "query {query} is billed twice");
+        assert!(known.insert(query), "query {query} has two lines");
+        if line["cost"]["free"].is_null() {
+            billed.insert(query);
+        }
         if let Some(before) = before {
             assert_eq!(
                 &line["prev_hash"], before,
@@ -177,7 +180,13 @@ async fn audit_ledger(caller: &Caller, states: &States) {
     for (query, state) in &states.by_query {
         match state.as_str() {
             "done" => assert!(billed.contains(query.as_str()), "query {query} is done and not billed"),
-            "failed" | "lost" => assert!(!billed.contains(query.as_str()), "query {query} is {state} and billed"),
+            "failed" | "lost" => {
+                assert!(!billed.contains(query.as_str()), "query {query} is {state} and billed");
+                assert!(
+                    known.contains(query.as_str()),
+                    "query {query} is {state} and has no line"
+                );
+            }
             // Somebody stopped it; whether rows had left by then decides.
             _ => {}
         }

@@ -72,7 +72,7 @@ async fn a_join_that_one_worker_has_no_memory_for_is_done_by_all_that_it_may_hav
     let rows = warehouse.get(&format!("/v1/queries/{id}/results")).await.expect("rows");
     assert_eq!(rows["rows"], json!([{ "n": 400_000 }]));
     assert_eq!(warehouse.counted(ATTEMPTS).await, before + 2);
-    assert_eq!(warehouse.ledger_of(&id).await.len(), 1);
+    assert_eq!(warehouse.bills_of(&id).await.len(), 1);
 }
 
 #[tokio::test]
@@ -108,5 +108,5 @@ async fn a_query_that_no_means_are_enough_for_is_told_so_after_its_second_attemp
     assert_eq!(error.code, "out_of_memory", "{error}");
     assert_eq!(warehouse.counted(ATTEMPTS).await, before + 2);
     let id = error.query_id.expect("the query");
-    assert!(warehouse.ledger_of(&id).await.is_empty());
+    assert!(warehouse.bills_of(&id).await.is_empty());
 }

@@ -62,7 +62,12 @@ async fn a_pipe_is_answered_statement_by_statement_over_however_many_lines() {
     assert_eq!(grids[..3], [" one", "-----", "   1"], "{written}");
     assert_eq!(grids[4..7], [" two", "-----", " a;b"], "{written}");
     let footers = written.lines().filter(|line| line.contains(" in "));
-    assert!(footers.clone().all(|line| line.ends_with(" processed")), "{written}");
+    assert!(
+        footers
+            .clone()
+            .all(|line| line.contains(" processed, ") && line.ends_with(" USD")),
+        "{written}"
+    );
     assert_eq!(footers.count(), 3, "{written}");
 }
 

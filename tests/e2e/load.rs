@@ -405,7 +405,7 @@ async fn one_load_is_one_version_and_is_charged_once() {
     let load = warehouse.load_csv("shop.sales", SALES).await;
 
     let id = load["id"].as_str().expect("a load is a query");
-    assert_eq!(warehouse.ledger_of(id).await.len(), 1);
+    assert_eq!(warehouse.bills_of(id).await.len(), 1);
     let history = warehouse
         .get("/v1/datasets/shop/tables/sales/versions")
         .await

@@ -89,7 +89,7 @@ async fn a_worker_that_is_cut_off_is_noticed_and_its_query_done_by_another() {
     let ended = house.warehouse.ended(&id).await;
 
     assert_eq!(ended["state"], "done", "{ended}");
-    assert_eq!(house.warehouse.ledger_of(&id).await.len(), 1);
+    assert_eq!(house.warehouse.bills_of(&id).await.len(), 1);
     let rows = house
         .warehouse
         .get(&format!("/v1/queries/{id}/results"))

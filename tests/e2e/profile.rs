@@ -110,7 +110,7 @@ async fn progress_counts_the_tasks_and_the_bytes_of_all_workers() {
     let usage = &cancelled.expect("cancelled")["usage"];
     assert!(usage["cpu_ms"].as_u64() > Some(0), "what it used is known: {usage}");
     assert_eq!(usage["bytes_processed"], 0, "and costs nothing: {usage}");
-    assert!(warehouse.ledger_of(id).await.is_empty());
+    assert!(warehouse.bills_of(id).await.is_empty());
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_query_that_failed_says_what_it_used_and_how_far_it_came() {
         assert_eq!(ended["state"], "failed");
         assert!(ended["usage"]["cpu_ms"].as_u64() > Some(0), "{ended}");
         assert!(!operators(&profile).is_empty());
-        assert!(warehouse.ledger_of(&id).await.is_empty());
+        assert!(warehouse.bills_of(&id).await.is_empty());
         let counted = warehouse.page("/metrics").await.1;
         assert!(
             counted.lines().any(|line| {

@@ -76,7 +76,7 @@ async fn a_query_that_finds_no_worker_in_its_time_says_that_and_costs_nothing() 
     let error = in_time.expect_err("there is no worker");
     assert_eq!(error.code, "timeout", "{error}");
     assert!(error.message.contains("no worker became free for the query"), "{error}");
-    assert_eq!(warehouse.ledger().await.len(), 0);
+    assert_eq!(warehouse.bills().await.len(), 0);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_query_whose_machine_is_gone_is_done_on_another() {
     assert_eq!(warehouse.ended(&id).await["state"], "done");
     let rows = warehouse.get(&format!("/v1/queries/{id}/results")).await.expect("rows");
     assert_eq!(rows["rows"][0]["count(*)"], json!(HEAVY_COUNT));
-    assert_eq!(warehouse.ledger_of(&id).await.len(), 1);
+    assert_eq!(warehouse.bills_of(&id).await.len(), 1);
     eventually("the worker ended with its host", async || !is_alive(worker)).await;
     assert!(second.stop().await);
 }
@@ -123,7 +123,7 @@ async fn a_worker_that_dies_is_started_again_and_its_query_done_again() {
     host.kill_worker();
 
     assert_eq!(warehouse.ended(&id).await["state"], "done");
-    assert_eq!(warehouse.ledger_of(&id).await.len(), 1);
+    assert_eq!(warehouse.bills_of(&id).await.len(), 1);
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn a_query_that_is_cancelled_leaves_no_process_behind() {
 }
 
 #[tokio::test]
-async fn a_query_of_too_much_memory_is_told_so_and_is_not_tried_again() {
+async fn a_query_that_fewer_partitions_would_not_help_is_out_of_memory_once() {
     let settings = REGISTERED.replace("threads = 1", "threads = 1\nmemory_mib = 64\nprocess_mib = 256");
     let warehouse = Warehouse::start_with(&settings).await;
     let _host = warehouse.host().await;
@@ -192,7 +192,7 @@ async fn a_gateway_that_dies_leaves_no_worker_busy() {
     assert_eq!(warehouse.sql("select 1").await, json!([[1]]));
     assert!(!is_alive(worker));
     assert_eq!(warehouse.ended(&id).await["state"], "lost");
-    assert_eq!(warehouse.ledger_of(&id).await.len(), 0);
+    assert_eq!(warehouse.bills_of(&id).await.len(), 0);
 }
 
 #[tokio::test]

@@ -194,9 +194,16 @@ impl Caller {
         }
     }
 
-    /// The ledger lines of one query: one when it is billed, none when it is not.
-    pub(crate) async fn ledger_of(&self, query: &str) -> Vec<Value> {
+    /// The lines of the ledger for which something is to be paid, or would be if it did not cost nothing.
+    pub(crate) async fn bills(&self) -> Vec<Value> {
         let mut lines = self.ledger().await;
+        lines.retain(|line| line["cost"]["free"].is_null());
+        lines
+    }
+
+    /// Those of one query: one when it is billed, none when it is not.
+    pub(crate) async fn bills_of(&self, query: &str) -> Vec<Value> {
+        let mut lines = self.bills().await;
         lines.retain(|line| line["query_id"] == query);
         lines
     }

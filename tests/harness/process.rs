@@ -25,6 +25,13 @@ pub(super) fn wasmhouse() -> Command {
     command
 }
 
+/// Runs `wasmhouse` with these arguments to its end; for commands that need no warehouse.
+pub(crate) async fn run(arguments: &[&str]) -> std::process::Output {
+    let mut command = wasmhouse();
+    command.args(arguments).stdin(std::process::Stdio::null());
+    command.output().await.expect("the binary was built for this test")
+}
+
 /// A running `wasmhouse serve` or `wasmhouse worker`.
 pub(super) struct Server {
     child: Child,

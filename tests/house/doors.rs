@@ -10,7 +10,17 @@ struct Door {
     why: &'static str,
 }
 
-const DOORS: [Door; 8] = [
+const DOORS: [Door; 9] = [
+    Door {
+        words: &["per_tb_processed", "per_tb_loaded", "per_query_at_least"],
+        rooms: &[
+            "gateway/src/billing/",
+            "gateway/src/config.rs",
+            "gateway/src/config/",
+            "gateway/src/http/money.rs",
+        ],
+        why: "usage becomes money in one place, so that a quote, a ceiling, a bill and whoever checks one cannot differ",
+    },
     Door {
         words: &["axum"],
         rooms: &["gateway/src/http/"],

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use url::Url;
-use wasmhouse_storage::clock::Clock;
 
 use super::channel::endpoint;
 use super::conversation::{Conversation, order};
-use super::ticket::{Errand, PublicKey, seal};
+use super::ticket::{Errand, PublicKey};
 use super::tls::Certificates;
 use crate::task::{Order, PartUsage, Task};
 use crate::{Error, Result, causes};
@@ -41,8 +40,7 @@ impl Contact {
 
     /// Hands a task over and listens.
     pub(super) async fn ask(&self, task: &Task) -> Result<Conversation> {
-        let seal = seal(&self.token, &Errand::from(task), &Clock::System)?;
-        Conversation::start(self.channel.clone(), &seal, task).await
+        Conversation::start(self.channel.clone(), &self.token, task).await
     }
 
     /// Tells the worker what it is to do parts of, before other workers ask anything of it.
@@ -72,7 +70,6 @@ impl Contact {
     }
 
     async fn order(&self, errand: &Errand, said: &Order) -> Result<PartUsage> {
-        let seal = seal(&self.token, errand, &Clock::System)?;
-        order(self.channel.clone(), &seal, said).await
+        order(self.channel.clone(), &self.token, errand, said).await
     }
 }

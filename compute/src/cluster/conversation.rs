@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
+use wasmhouse_storage::clock::Clock;
 
+use super::ticket::{Errand, seal};
 use crate::task::{Frame, Go, Order, PartUsage, Task};
 use crate::{Error, Result};
 
@@ -36,13 +38,14 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    pub(super) async fn start(channel: Channel, seal: &str, task: &Task) -> Result<Self> {
+    pub(super) async fn start(channel: Channel, token: &str, task: &Task) -> Result<Self> {
         let (words, spoken) = mpsc::channel(2);
         let text = serde_json::to_vec(task).map_err(|error| Error::Internal(error.into()))?;
+        let seal = seal(token, &Errand::from(task), &text, &Clock::System)?;
         say(&words, text).await?;
         let words = (!task.never_waits()).then_some(words);
 
-        let request = sealed(ReceiverStream::new(spoken), seal)?;
+        let request = sealed(ReceiverStream::new(spoken), &seal)?;
         let frames = client(channel)
             .do_exchange(request)
             .await
@@ -111,9 +114,10 @@ impl Conversation {
 }
 
 /// Says something to a worker whose query has another one as its head, and hears what it used of it.
-pub(super) async fn order(channel: Channel, seal: &str, order: &Order) -> Result<PartUsage> {
+pub(super) async fn order(channel: Channel, token: &str, errand: &Errand, order: &Order) -> Result<PartUsage> {
     let text = serde_json::to_vec(order).map_err(|error| Error::Internal(error.into()))?;
-    let request = sealed(Action::new("order", text), seal)?;
+    let seal = seal(token, errand, &text, &Clock::System)?;
+    let request = sealed(Action::new("order", text), &seal)?;
     let answer = client(channel).do_action(request).await;
     let mut answer = answer.map_err(|status| lost(status.message()))?.into_inner();
     let usage = answer.message().await.map_err(|status| lost(status.message()))?;

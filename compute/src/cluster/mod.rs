@@ -23,6 +23,6 @@ pub use lease::{Lease, Lookout};
 pub use pool::Pool;
 pub use process::ProcessConfig;
 pub use registered::RegisteredConfig;
-pub(crate) use ticket::unseal;
 pub use ticket::{Errand, Inspector, PublicKey, Signer, Ticket};
+pub(crate) use ticket::{Sealed, Unsealed, unseal};
 pub use tls::Certificates;

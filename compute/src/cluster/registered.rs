@@ -49,6 +49,8 @@ pub struct RegisteredConfig {
     pub lease: Duration,
     /// What it shows to workers, and whom it believes. None: nothing is encrypted.
     pub certificates: Option<Certificates>,
+    /// Free workers that a query leaves for others when it takes further ones.
+    pub spare: usize,
 }
 
 /// The workers of all gateways, as one of them sees them.
@@ -190,7 +192,7 @@ impl Registered {
     /// As many of the wanted workers as are free and answer.
     async fn take_free(self: &Arc<Self>, errand: &Errand, wanted: usize) -> Result<Vec<RegisteredLease>> {
         let wanted = self.wanted(&errand.project, wanted);
-        let leased = self.config.workers.lease_free(&wanted).await?;
+        let leased = self.config.workers.lease_free(&wanted, self.config.spare).await?;
         Ok(self.reached(errand, leased).await)
     }
 

@@ -1,8 +1,9 @@
 //! The right to have a query worked on: for one attempt, and over when the query must be.
 //!
-//! What a gateway asks of a worker it signs with the token of that worker's process ([`seal`]), which never travels. What the
-//! workers of a query ask of each other they may ask because of a ticket that the gateway signed with Ed25519 ([`Signer`]):
-//! they know only the public half of the key, so none of them, whatever a tenant's statement has made of it, can write one.
+//! What a gateway asks of a worker it signs, to the byte, with the token of that worker's process ([`seal`]), which it does not
+//! send. What the workers of a query ask of each other they may ask because of a ticket that the gateway signed with Ed25519
+//! ([`Signer`]): they know only the public half of the key, so none of them, whatever a tenant's statement has made of it, can
+//! write one.
 //!
 //! Both are JSON Web Tokens (RFC 7519), of the algorithms HS256 (RFC 7518) and EdDSA (RFC 8037).
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wasmhouse_storage::clock::{Clock, Timestamp};
 use wasmhouse_storage::ids::{ProjectId, QueryId};
@@ -83,29 +85,65 @@ impl Ticket {
     }
 }
 
-/// What a gateway shows to a worker whose process has this token, with everything it asks of it.
-pub(crate) fn seal(token: &str, errand: &Errand, clock: &Clock) -> Result<String> {
-    let ticket = Ticket::new(errand, clock, ON_ITS_WAY);
+/// What a seal says: for which errand, and what is asked.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sealed {
+    #[serde(flatten)]
+    ticket: Ticket,
+    /// BLAKE3 of what is asked, in hexadecimal.
+    asked: String,
+}
+
+/// Why a request is not what a gateway has asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsealed {
+    /// It has no seal of this worker's gateways.
+    Forged,
+    /// It had one that is over.
+    Late,
+}
+
+impl Sealed {
+    /// What it is good for.
+    pub(crate) fn errand(&self) -> Errand {
+        self.ticket.errand()
+    }
+
+    /// Whether this is what was asked.
+    pub(crate) fn is_for(&self, asked: &[u8]) -> bool {
+        self.asked == digest(asked)
+    }
+}
+
+/// What a gateway shows to a worker whose process has this token, with what it asks of it.
+pub(crate) fn seal(token: &str, errand: &Errand, asked: &[u8], clock: &Clock) -> Result<String> {
+    let sealed = Sealed {
+        ticket: Ticket::new(errand, clock, ON_ITS_WAY),
+        asked: digest(asked),
+    };
     let key = EncodingKey::from_secret(token.as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &ticket, &key).map_err(|error| Error::Internal(error.into()))
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &sealed, &key).map_err(|error| Error::Internal(error.into()))
 }
 
-/// What a gateway asks for, if it was sealed with this token and not long ago.
-pub(crate) fn unseal(token: &str, text: &str, clock: &Clock) -> Option<Ticket> {
-    read(
-        text,
-        &DecodingKey::from_secret(token.as_bytes()),
-        Algorithm::HS256,
-        clock,
-    )
+/// What a gateway has sealed with this token, not long ago.
+pub(crate) fn unseal(token: &str, text: &str, clock: &Clock) -> Result<Sealed, Unsealed> {
+    let key = DecodingKey::from_secret(token.as_bytes());
+    let sealed: Sealed = read(text, &key, Algorithm::HS256).ok_or(Unsealed::Forged)?;
+    match sealed.ticket.is_good(clock) {
+        true => Ok(sealed),
+        false => Err(Unsealed::Late),
+    }
 }
 
-fn read(text: &str, key: &DecodingKey, algorithm: Algorithm, clock: &Clock) -> Option<Ticket> {
+fn digest(asked: &[u8]) -> String {
+    blake3::hash(asked).to_hex().to_string()
+}
+
+fn read<T: DeserializeOwned>(text: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<T> {
     let mut validation = Validation::new(algorithm);
-    // Time is looked at below, by the clock of the house.
+    // Time is looked at by the clock of the house.
     validation.validate_exp = false;
-    let ticket = jsonwebtoken::decode::<Ticket>(text, key, &validation).ok()?.claims;
-    ticket.is_good(clock).then_some(ticket)
+    Some(jsonwebtoken::decode::<T>(text, key, &validation).ok()?.claims)
 }
 
 /// Signs tickets. Each gateway makes a key of its own when it starts.
@@ -176,7 +214,8 @@ impl Inspector {
     /// What the ticket says, if it was signed by the gateway and is not over.
     pub fn inspect(&self, text: &str) -> Option<Ticket> {
         let public = self.public.read().unwrap_or_else(PoisonError::into_inner);
-        read(text, public.as_ref()?, Algorithm::EdDSA, &self.clock)
+        let ticket: Ticket = read(text, public.as_ref()?, Algorithm::EdDSA)?;
+        ticket.is_good(&self.clock).then_some(ticket)
     }
 }
 
@@ -206,24 +245,28 @@ mod tests {
     fn what_a_gateway_asks_is_sealed_for_one_worker_and_for_a_minute() {
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
         let errand = errand(&clock);
-        let sealed = seal("the token", &errand, &clock).expect("a seal");
+        let sealed = seal("the token", &errand, b"look", &clock).expect("a seal");
         assert!(!sealed.contains("the token"));
 
         let asked = unseal("the token", &sealed, &clock).expect("a good seal");
         assert_eq!(asked.errand(), errand);
-        assert_eq!(unseal("another", &sealed, &clock), None);
+        assert!(
+            asked.is_for(b"look") && !asked.is_for(b"end"),
+            "it is for what was asked"
+        );
+        assert_eq!(unseal("another", &sealed, &clock), Err(Unsealed::Forged));
         for text in ["", "the token", "x.y.z", &sealed[..sealed.len() - 4]] {
-            assert_eq!(unseal("the token", text, &clock), None, "{text}");
+            assert_eq!(unseal("the token", text, &clock), Err(Unsealed::Forged), "{text}");
         }
         // Nobody chooses how a seal is checked: a ticket of another algorithm is none, and one that is not signed neither.
         let (signer, ticket) = signed(&clock);
-        assert_eq!(unseal("the token", &ticket, &clock), None);
+        assert_eq!(unseal("the token", &ticket, &clock), Err(Unsealed::Forged));
         let inspector = Inspector::new(clock.clone());
         inspector.trust(&signer.public_key());
         assert_eq!(inspector.inspect(&sealed), None);
 
         clock.advance(ON_ITS_WAY + CLOCKS_DIFFER);
-        assert_eq!(unseal("the token", &sealed, &clock), None);
+        assert_eq!(unseal("the token", &sealed, &clock), Err(Unsealed::Late));
     }
 
     #[test]

@@ -87,8 +87,10 @@ impl ExecutionPlan for GuardExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let inner = Arc::clone(&self.inner).replace_children(children, options)?;
+        self.part.is_done_by(&inner);
         Ok(Arc::new(Self {
-            inner: Arc::clone(&self.inner).replace_children(children, options)?,
+            inner,
             part: Arc::clone(&self.part),
         }))
     }

@@ -14,7 +14,7 @@ use wasmhouse_storage::queries::Usage;
 
 use super::memory;
 use super::parts::Parts;
-use crate::profile::Profile;
+use crate::profile::{Profile, Totals};
 use crate::task::{PartUsage, Progress, Report};
 
 /// Runs from the task's arrival to its end.
@@ -56,6 +56,7 @@ impl Meter {
             stages,
             tasks,
             tasks_done: parts.tasks_done,
+            task_rows: parts.rows,
         }
     }
 
@@ -67,9 +68,10 @@ impl Meter {
         if !is_complete {
             // What others did is theirs to say. The head's own stage reads what others send, and its tasks count for themselves.
             let parts = self.parts.so_far();
+            let above = ran.map(|ran| Totals::of(&ran.plan)).unwrap_or_default();
             totals.bytes_read = parts.bytes_read;
-            totals.bytes_spilled += parts.bytes_spilled;
-            totals.bytes_shuffled += parts.bytes_shuffled;
+            totals.bytes_spilled = above.bytes_spilled + parts.bytes_spilled;
+            totals.bytes_shuffled = above.bytes_shuffled + parts.bytes_shuffled;
         }
         let profile = profile.map(|profile| Profile { is_complete, ..profile });
         let cpu = process_cpu();

@@ -17,7 +17,7 @@ pub(super) struct Parts(Arc<Mutex<Vec<Arc<Part>>>>);
 #[derive(Debug)]
 pub(super) struct Part {
     /// What does it, for as long as somebody else keeps it: its memory is not kept here.
-    plan: Weak<dyn ExecutionPlan>,
+    plan: Mutex<Weak<dyn ExecutionPlan>>,
     /// What it had counted when it was last looked at.
     counted: Mutex<Totals>,
     /// Rows that came out of it.
@@ -42,7 +42,7 @@ impl Parts {
     /// A part that this plan does.
     pub(super) fn add(&self, plan: &Arc<dyn ExecutionPlan>) -> Arc<Part> {
         let part = Arc::new(Part {
-            plan: Arc::downgrade(plan),
+            plan: Mutex::new(Arc::downgrade(plan)),
             counted: Mutex::default(),
             rows: AtomicU64::new(0),
             partitions_left: AtomicUsize::new(plan.output_partitioning().partition_count()),
@@ -81,10 +81,17 @@ impl Part {
 
     /// What it has counted. A plan that is gone counts nothing more.
     fn look(&self) -> Totals {
-        let now = self.plan.upgrade().map(|plan| Totals::of(&plan));
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let now = plan.as_ref().map(Totals::of).unwrap_or_default();
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        *counted = now.unwrap_or(*counted);
+        // Counters only grow; who looks at the same time may have seen less.
+        *counted = counted.max_of_each(now);
         *counted
+    }
+
+    /// Another plan does it.
+    pub(super) fn is_done_by(&self, plan: &Arc<dyn ExecutionPlan>) {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(plan);
     }
 }
 

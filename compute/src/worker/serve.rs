@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
@@ -32,7 +32,9 @@ use super::offload::{self, Offloaded};
 use super::parts::Parts;
 use super::task::Tasks;
 use super::{head, memory, meter};
-use crate::cluster::{Certificates, Channels, Errand, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, unseal};
+use crate::cluster::{
+    Certificates, Channels, Errand, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, Sealed, Unsealed, unseal,
+};
 use crate::session::{Engine, Resources};
 use crate::task::{Order, Task};
 
@@ -134,6 +136,7 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
     let door = Door {
         token: bootstrap.token,
         project: Arc::clone(&tasks.project),
+        errand: Mutex::default(),
         desk: Arc::new(head::Desk {
             engine,
             tasks: tasks.clone(),
@@ -204,22 +207,46 @@ struct Door {
     desk: Arc<head::Desk>,
     /// Whose worker this is, once its gateway has said so.
     project: Arc<std::sync::OnceLock<ProjectId>>,
+    /// What it was last asked to do.
+    errand: Mutex<Option<Errand>>,
 }
 
 impl Door {
     /// What a gateway asks for, if one has sealed it. The first project for which it does has the worker, now and for ever.
-    fn admit<T>(&self, request: &Request<T>) -> Result<Errand, Status> {
+    fn admit<T>(&self, request: &Request<T>) -> Result<Sealed, Status> {
         let seal = request.metadata().get("authorization");
-        let errand = seal
+        let seal = seal
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
-            .and_then(|seal| unseal(&self.token, seal, &Clock::System))
-            .ok_or_else(|| Status::unauthenticated("not for you"))?
-            .errand();
-        match *self.project.get_or_init(|| errand.project.clone()) == errand.project {
-            true => Ok(errand),
+            .unwrap_or_default();
+        let sealed = unseal(&self.token, seal, &Clock::System).map_err(|why| match why {
+            Unsealed::Forged => Status::unauthenticated("not for you"),
+            Unsealed::Late => {
+                Status::unauthenticated("what is asked is too old; the clocks of the machines must agree")
+            }
+        })?;
+        let project = sealed.errand().project;
+        match *self.project.get_or_init(|| project.clone()) == project {
+            true => Ok(sealed),
             false => Err(Status::permission_denied("this worker belongs to another project")),
         }
+    }
+
+    /// From now on this is what the worker is for.
+    fn begin(&self, errand: &Errand) {
+        *self.errand() = Some(errand.clone());
+    }
+
+    /// Whether what is asked is about the errand that the worker is on, or it is on none.
+    fn is_on(&self, errand: &Errand) -> Result<(), Status> {
+        match self.errand().as_ref() {
+            Some(other) if other != errand => Err(Status::permission_denied("this worker is on another errand")),
+            _ => Ok(()),
+        }
+    }
+
+    fn errand(&self) -> MutexGuard<'_, Option<Errand>> {
+        self.errand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -239,7 +266,7 @@ impl FlightService for Door {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        let errand = self.admit(&request)?;
+        let sealed = self.admit(&request)?;
         let mut words = request.into_inner();
         let first = words
             .message()
@@ -247,9 +274,11 @@ impl FlightService for Door {
             .ok_or_else(|| Status::invalid_argument("no task"))?;
         let task: Task = serde_json::from_slice(&first.app_metadata)
             .map_err(|error| Status::invalid_argument(format!("the task cannot be read: {error}")))?;
-        if Errand::from(&task) != errand {
-            return Err(Status::permission_denied("the task is not what it was sealed for"));
+        let errand = Errand::from(&task);
+        if !sealed.is_for(&first.app_metadata) || sealed.errand() != errand {
+            return Err(Status::permission_denied("the task is not what was sealed"));
         }
+        self.begin(&errand);
         let mut answers = head::answer(Arc::clone(&self.desk), task, words).await.boxed();
         let first = tokio::time::timeout(HEADERS_WAIT, answers.next()).await;
         let first = stream::iter(first.ok().flatten());
@@ -289,19 +318,31 @@ impl FlightService for Door {
 
     /// What the gateway has to say to a worker whose query has another one as its head.
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let errand = self.admit(&request)?;
-        let order = serde_json::from_slice(&request.into_inner().body)
+        let sealed = self.admit(&request)?;
+        let body = request.into_inner().body;
+        if !sealed.is_for(&body) {
+            return Err(Status::permission_denied("the order is not what was sealed"));
+        }
+        let errand = sealed.errand();
+        let order = serde_json::from_slice(&body)
             .map_err(|error| Status::invalid_argument(format!("the order cannot be read: {error}")))?;
         let tasks = &self.desk.tasks;
         let usage = match order {
             Order::Serve { tickets } => {
+                self.begin(&errand);
                 tasks.serve(&errand.query, errand.attempt, &tickets);
                 meter::read(&tasks.parts)
             }
             Order::Look => meter::so_far(&tasks.parts),
-            Order::ReadMeter => meter::read(&tasks.parts),
+            Order::ReadMeter => {
+                self.is_on(&errand)?;
+                meter::read(&tasks.parts)
+            }
             // Whatever runs here runs for nobody.
-            Order::End => std::process::exit(0),
+            Order::End => {
+                self.is_on(&errand)?;
+                std::process::exit(0)
+            }
         };
         let usage = serde_json::to_vec(&usage).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(

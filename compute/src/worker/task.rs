@@ -126,7 +126,11 @@ impl Tasks {
         let partitions = (go.workers.len() * of_each) as u64;
         let headers = headers(task, go).map_err(Error::Internal)?;
         let mut state = state.clone();
-        state.config_mut().options_mut().execution.target_partitions = of_each;
+        let options = state.config_mut().options_mut();
+        options.execution.target_partitions = of_each;
+        // What a join has found out on one worker is true of its own rows; the scans of its head's process would hear of it, and
+        // those that are sent late would be told. A filter of other types than its scan's columns does not even arrive.
+        options.optimizer.enable_join_dynamic_filter_pushdown = false;
         let mut builder = SessionStateBuilder::new_from_existing(state.clone());
         if let Some((sink, count)) = sink {
             builder = builder.with_query_planner(Arc::new(SinkPlanner {

@@ -4,6 +4,7 @@
 //! - What an answer may leave out has a default here, and what it adds is ignored, so an older client reads a newer
 //!   server.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,8 @@ pub(crate) struct Query {
     pub(crate) rows: Option<u64>,
     #[serde(default)]
     pub(crate) usage: Option<Usage>,
+    #[serde(default)]
+    pub(crate) cost: Option<Cost>,
     #[serde(default)]
     pub(crate) error: Option<Refusal>,
 }
@@ -220,12 +223,30 @@ pub(crate) struct Answer {
 pub(crate) struct End {
     pub(crate) rows: u64,
     pub(crate) bytes_processed: u64,
+    /// What it costs, as a decimal.
+    #[serde(default)]
+    pub(crate) cost: Option<String>,
+}
+
+/// What a query costs.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Cost {
+    pub(crate) amount: String,
+    pub(crate) currency: String,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.amount, self.currency)
+    }
 }
 
 /// What a statement would read.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Estimate {
     pub(crate) bytes_processed: u64,
+    #[serde(default)]
+    pub(crate) cost: Option<Cost>,
     pub(crate) tables: Vec<EstimatedTable>,
 }
 

@@ -30,9 +30,6 @@ const LISTEN: &str = "127.0.0.1:8080";
 const ROWS_SHOWN: usize = 5;
 /// How much of a statement is printed.
 const SQL_SHOWN: usize = 160;
-/// An example, in millionths of a dollar. The ledger counts bytes; a price is the operator's.
-const EXAMPLE_MICROS_PER_TIB: u128 = 5_000_000;
-const TIB: u128 = 1 << 40;
 
 /// Start a server, load TPC-H and ask it questions.
 #[derive(Debug, clap::Args)]
@@ -126,8 +123,7 @@ async fn show_all(args: &Args, server: &mut Process) -> Result<(), BoxError> {
     dry_run(&client, &mut out).await?;
     writeln!(
         out,
-        "\nThe prices are an example, at {} USD per TiB processed.",
-        usd(EXAMPLE_MICROS_PER_TIB, 2)
+        "\nThe prices are those of a server that was told no others: GET /v1/prices says them, and GET /v1/ledger is the bill."
     )?;
 
     if args.verify {
@@ -161,13 +157,9 @@ async fn ask(client: &Client, title: &str, sql: &str, out: &mut impl Write) -> R
         writeln!(out, "  …")?;
     }
     let rows = show::rows(answer.end.rows);
-    let bytes = answer.end.bytes_processed;
-    writeln!(
-        out,
-        "  {rows} in {took}, {} processed, {} USD",
-        show::bytes(bytes),
-        price(bytes)
-    )?;
+    let bytes = show::bytes(answer.end.bytes_processed);
+    let cost = answer.end.cost.as_deref().unwrap_or("0");
+    writeln!(out, "  {rows} in {took}, {bytes} processed, {cost} USD")?;
     Ok(())
 }
 
@@ -193,13 +185,9 @@ async fn dry_run(client: &Client, out: &mut impl Write) -> Result<(), BoxError> 
     for line in grid.to_string().lines() {
         writeln!(out, "  {line}")?;
     }
-    let bytes = estimate.bytes_processed;
-    writeln!(
-        out,
-        "  known in {took}: {} to be processed, {} USD",
-        show::bytes(bytes),
-        price(bytes)
-    )?;
+    let bytes = show::bytes(estimate.bytes_processed);
+    let cost = estimate.cost.map(|cost| format!(", {cost}")).unwrap_or_default();
+    writeln!(out, "  known in {took}: {bytes} to be processed{cost}")?;
     Ok(())
 }
 
@@ -271,29 +259,9 @@ fn elapsed(since: Instant) -> String {
     show::elapsed(since.elapsed())
 }
 
-/// What `bytes` would cost at the example price, in dollars.
-fn price(bytes: u64) -> String {
-    usd((u128::from(bytes) * EXAMPLE_MICROS_PER_TIB).div_ceil(TIB), 6)
-}
-
-/// Millionths of a dollar as dollars, to `digits` of the six.
-fn usd(micros: u128, digits: usize) -> String {
-    let fraction = format!("{:06}", micros % 1_000_000);
-    format!("{}.{}", micros / 1_000_000, &fraction[..digits])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_price_is_rounded_up_to_a_millionth_once() {
-        assert_eq!(price(0), "0.000000");
-        assert_eq!(price(1), "0.000001");
-        assert_eq!(price(1 << 40), "5.000000");
-        assert_eq!(price((1 << 40) + 1), "5.000001");
-        assert_eq!(usd(EXAMPLE_MICROS_PER_TIB, 2), "5.00");
-    }
 
     #[test]
     fn a_long_statement_is_shown_by_its_beginning() {

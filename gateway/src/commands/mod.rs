@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod load;
 pub(crate) mod serve;
 pub(crate) mod sql;
+pub(crate) mod verify_bill;
 pub(crate) mod worker;
 
 use std::io::IsTerminal;

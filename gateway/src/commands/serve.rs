@@ -16,6 +16,7 @@ use super::claim;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::{self, Door};
+use crate::private;
 
 /// The project of somebody who has not made one.
 const FIRST_PROJECT: &str = "main";
@@ -28,8 +29,8 @@ pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Child processes that work on queries, all of them on one that is large enough; 0: none, but workers that register
-    /// [default: twice the cores, one of them for a query]
+    /// Child processes that work on queries, all but one of them on one that is large enough; 0: none, but workers that
+    /// register [default: twice the cores, one of them for a query]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=256))]
     workers: Option<u16>,
     /// The folder of everything that is not configured elsewhere [default: data]
@@ -121,7 +122,7 @@ async fn introduce(app: &App, data: &Path, address: SocketAddr) -> Result<(), Bo
     let url = format!("http://{address}");
     if app.projects.is_empty().await? {
         let key = app.projects.create(&FIRST_PROJECT.parse()?).await?;
-        write_private(
+        private::write(
             &file,
             &format!("url = \"{url}\"\nproject = \"{FIRST_PROJECT}\"\nkey = \"{key}\"\n"),
         )?;
@@ -129,26 +130,11 @@ async fn introduce(app: &App, data: &Path, address: SocketAddr) -> Result<(), Bo
     } else if let Ok(known) = std::fs::read_to_string(&file) {
         let lines = known.lines().filter(|line| !line.starts_with("url = "));
         let rest: String = lines.flat_map(|line| [line, "\n"]).collect();
-        write_private(&file, &format!("url = \"{url}\"\n{rest}"))?;
+        private::write(&file, &format!("url = \"{url}\"\n{rest}"))?;
     }
     println!("listening on {url}");
     std::io::stdout().flush()?;
     Ok(())
-}
-
-/// A file that only its owner reads, whole or not at all.
-pub(super) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let draft = file.with_extension("toml.new");
-    let _ = std::fs::remove_file(&draft);
-    let mut out = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    std::fs::rename(&draft, file)
 }
 
 /// Completes when a signal or the parent says so.

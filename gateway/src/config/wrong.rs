@@ -6,6 +6,10 @@ use figment::error::Kind;
 use figment::{Metadata, Source};
 
 use super::Config;
+use crate::billing::price::{DECIMALS_OF_PRICES, PRICE_MAX, PriceList};
+
+/// Bytes of the version of a price list, at most.
+const VERSION_BYTES: usize = 64;
 
 /// Why the settings cannot be used. It names the setting and where its value is from.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,7 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
             )));
         }
     }
+    check_prices(&config.billing.prices)?;
     let tls = &workers.tls;
     let files = [
         ("workers.tls.ca", &tls.ca),
@@ -103,6 +108,60 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
              such as info,wasmhouse=debug"
         ))),
     }
+}
+
+/// Prices that no bill could be made with.
+fn check_prices(lists: &[PriceList]) -> Result<(), Wrong> {
+    let Some(first) = lists.first() else {
+        return Err(Wrong(
+            "the setting billing.prices has no list; one that costs nothing has 0 for every price".to_owned(),
+        ));
+    };
+    for (number, list) in lists.iter().enumerate() {
+        let wrong = |what: String| {
+            Err(Wrong(format!(
+                "the setting billing.prices: the list {:?} {what}",
+                list.version
+            )))
+        };
+        let before = &lists[..number];
+        if list.version.is_empty() || list.version.len() > VERSION_BYTES || list.version.contains(char::is_control) {
+            return wrong(format!("has a version of 1 to {VERSION_BYTES} bytes, on one line"));
+        }
+        if before.iter().any(|other| other.version == list.version) {
+            return wrong("is there twice; every list has a version of its own".to_owned());
+        }
+        if before.iter().any(|other| other.from == list.from) {
+            return wrong(format!("is in force from {}, as another is", list.from.to_rfc3339()));
+        }
+        let is_code = list.currency.len() == 3 && list.currency.bytes().all(|letter| letter.is_ascii_uppercase());
+        if !is_code {
+            return wrong(format!(
+                "is in {:?}; a currency has three letters, such as USD",
+                list.currency
+            ));
+        }
+        if list.currency != first.currency {
+            return wrong(format!(
+                "is in {} and others in {}; a house has one currency",
+                list.currency, first.currency
+            ));
+        }
+        for (name, price) in [
+            ("per_tb_processed", list.per_tb_processed),
+            ("per_tb_loaded", list.per_tb_loaded),
+        ] {
+            if price > PRICE_MAX {
+                return wrong(format!("has {name} = {price}; a price is at most {PRICE_MAX}"));
+            }
+            if price.decimals() > DECIMALS_OF_PRICES {
+                return wrong(format!(
+                    "has {name} = {price}; the price of a terabyte has at most {DECIMALS_OF_PRICES} decimals"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn says_a_level(directive: &str) -> bool {

@@ -39,6 +39,9 @@ pub(crate) struct NewExport {
     params: Option<Params>,
     #[serde(default)]
     max_bytes: Option<u64>,
+    /// Refuse before running if it would cost more, such as `"0.25"`.
+    #[serde(default)]
+    max_cost: Option<String>,
     #[serde(default)]
     timeout_ms: Option<u64>,
     #[serde(default)]
@@ -80,6 +83,7 @@ pub(super) async fn create_export(
         dataset: new.dataset,
         params: new.params,
         max_bytes: new.max_bytes,
+        max_cost: new.max_cost,
         timeout_ms: new.timeout_ms,
         labels: new.labels,
         request_id: new.request_id,

@@ -3,15 +3,22 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use wasmhouse_storage::ledger::{Ledger, LedgerLine};
+use wasmhouse_storage::ledger::{Ledger, LedgerLine, SignedReceipt};
 
 use super::error::{ApiError, ErrorBody};
 use super::extract::Query;
+use super::money::CostBody;
 use super::usage::UsageBody;
 use crate::access::Caller;
+use crate::billing::receipt::hex;
+use crate::billing::{Billing, export};
 use crate::error::Error;
 
 /// Which lines to read.
@@ -31,7 +38,7 @@ pub(crate) struct LedgerPage {
     lines: Vec<LedgerItem>,
 }
 
-/// What one query used. `hash` is blake3 of `prev_hash` and `entry`.
+/// What one query used and costs. `hash` is blake3 of `prev_hash` and `entry`.
 #[derive(Debug, Serialize, ToSchema)]
 struct LedgerItem {
     /// From 1, without gaps.
@@ -41,10 +48,36 @@ struct LedgerItem {
     at: String,
     labels: BTreeMap<String, String>,
     usage: UsageBody,
+    /// How it ended: `done`, `failed`, `cancelled`, `abandoned` or `lost`.
+    state: &'static str,
+    /// What it costs. Lines from before prices were kept have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<CostBody>,
     /// The line as it was hashed.
     entry: String,
     prev_hash: String,
     hash: String,
+    /// What the gateway signed about the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptBody>,
+}
+
+/// A receipt: what a gateway says about a query, signed. The line of the query has its hash.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReceiptBody {
+    /// JSON, of which every byte is signed.
+    text: String,
+    /// Ed25519, in hexadecimal.
+    signature: String,
+    /// Which key; see `GET /v1/signing-keys`.
+    key: String,
+}
+
+impl From<SignedReceipt> for ReceiptBody {
+    fn from(receipt: SignedReceipt) -> Self {
+        let SignedReceipt { text, signature, key } = receipt;
+        Self { text, signature, key }
+    }
 }
 
 /// Read the project's ledger.
@@ -67,6 +100,41 @@ pub(super) async fn list_ledger(
     }))
 }
 
+/// Which lines to export.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExportLedger {
+    /// Only lines after this one.
+    after: i64,
+}
+
+/// Read the project's ledger as a file that `wasmhouse verify-bill` checks.
+///
+/// JSON lines: `{"$ledger": …}`, one `{"line": …}` for each line up to the one that is the last now, and `{"$end": …}`, which is
+/// signed. An answer without the last is not complete.
+#[utoipa::path(
+    get, path = "/v1/ledger/export", tag = "money", params(ExportLedger),
+    responses(
+        (status = 200, description = "The file", content_type = "application/x-ndjson", body = String),
+        (status = 400, body = ErrorBody),
+    )
+)]
+pub(super) async fn export_ledger(
+    State(ledger): State<Ledger>,
+    State(billing): State<Billing>,
+    caller: Caller,
+    Query(wanted): Query<ExportLedger>,
+) -> Result<Response, ApiError> {
+    if wanted.after < 0 {
+        return Err(Error::InvalidRequest("`after` is the number of a line, from 0".to_owned()).into());
+    }
+    let lines = export::lines(ledger, &billing, caller.project, wanted.after).await?;
+    let lines = lines.inspect_err(|error| tracing::error!("a ledger could not be exported: {error:?}"));
+    let headers = [(CONTENT_TYPE, "application/x-ndjson")];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
 fn item(line: LedgerLine) -> LedgerItem {
     LedgerItem {
         seq: line.seq,
@@ -75,12 +143,11 @@ fn item(line: LedgerLine) -> LedgerItem {
         at: line.at.to_rfc3339(),
         labels: line.labels,
         usage: line.usage.into(),
+        state: line.outcome.as_str(),
+        cost: line.cost.as_ref().map(CostBody::from),
         entry: line.entry,
-        prev_hash: hex(line.prev_hash),
-        hash: hex(line.hash),
+        prev_hash: hex(&line.prev_hash),
+        hash: hex(&line.hash),
+        receipt: line.receipt.map(ReceiptBody::from),
     }
-}
-
-fn hex(bytes: [u8; 32]) -> String {
-    blake3::Hash::from_bytes(bytes).to_hex().to_string()
 }

@@ -16,7 +16,7 @@ use wasmhouse_storage::ids::TableName;
 use super::Door;
 use super::error::{ApiError, ErrorBody, UNREADABLE_BODY};
 use super::extract::{Path, Query};
-use super::queries::{QueryBody, answer, check_tags, labels_of, patience};
+use super::queries::{QueryBody, answer, check_tags, labels_of, max_cost_of, patience};
 use crate::access::Caller;
 use crate::error::Error;
 use crate::queries::{Load, LoadMode, Options, Work};
@@ -45,6 +45,8 @@ pub(super) struct LoadOptions {
     schema: Option<String>,
     /// How long the answer may wait for the end of the load.
     wait_ms: Option<u64>,
+    /// Refuse a file that would cost more to load, such as `0.25`.
+    max_cost: Option<String>,
     /// Time the load has once the file has arrived.
     timeout_ms: Option<u64>,
     /// Sending the same id again finds the first load instead of loading twice. 1 to 128 bytes.
@@ -79,6 +81,7 @@ pub(super) async fn load_table(
     let mode = mode_of(options.mode.as_deref())?;
     let labels = labels_of(options.labels.as_deref())?;
     check_tags(&labels, options.request_id.as_deref())?;
+    let max_cost = options.max_cost.as_deref().map(max_cost_of).transpose()?;
     // Better to hear now than after the upload that there is no such dataset.
     door.app.tables.must_have_dataset(&caller, into.dataset()).await?;
 
@@ -95,6 +98,7 @@ pub(super) async fn load_table(
         staged,
     };
     let options_of_query = Options {
+        max_cost,
         timeout: options.timeout_ms.map(Duration::from_millis),
         labels,
         request_id: options.request_id,

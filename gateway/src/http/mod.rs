@@ -8,9 +8,11 @@ mod diagnostics;
 mod error;
 mod exports;
 mod extract;
+mod invoices;
 mod ledger;
 mod listen;
 mod load;
+mod money;
 mod protocol;
 mod queries;
 mod results;
@@ -37,6 +39,7 @@ use utoipa_axum::routes;
 use wasmhouse_storage::ledger::Ledger;
 
 use crate::app::App;
+use crate::billing::Billing;
 use crate::queries::Queries;
 use crate::tables::Tables;
 use auth::BearerKey;
@@ -70,6 +73,12 @@ impl FromRef<Door> for Ledger {
     }
 }
 
+impl FromRef<Door> for Billing {
+    fn from_ref(door: &Door) -> Self {
+        door.app.billing.clone()
+    }
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -100,6 +109,10 @@ fn routes() -> OpenApiRouter<Door> {
         .routes(routes!(tables::list_versions))
         // Money.
         .routes(routes!(ledger::list_ledger))
+        .routes(routes!(money::list_prices))
+        .routes(routes!(invoices::list_invoices))
+        .routes(routes!(invoices::get_invoice))
+        .routes(routes!(money::list_keys))
         // The house itself.
         .routes(routes!(diagnostics::healthz))
         .routes(routes!(diagnostics::readyz))
@@ -110,6 +123,7 @@ fn routes() -> OpenApiRouter<Door> {
             OpenApiRouter::new()
                 .routes(routes!(sql::run_sql))
                 .routes(routes!(queries::pages::get_results))
+                .routes(routes!(ledger::export_ledger))
                 .layer(middleware::from_fn(protocol::tells_cuts)),
         )
         .layer(DefaultBodyLimit::max(BODY_BYTES))

@@ -25,7 +25,7 @@ use crate::queries::{Accepted, Ended, Queries, Work};
 use body::body_of;
 
 pub(super) use body::QueryBody;
-pub(super) use statement::{Statement, check_tags, labels_of};
+pub(super) use statement::{Statement, check_tags, labels_of, max_cost_of};
 
 /// The longest that a request waits for a query.
 const WAIT_MAX: Duration = Duration::from_secs(60);

@@ -40,6 +40,8 @@ pub(super) struct End {
     pub query_id: String,
     pub rows: u64,
     pub bytes_processed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
     pub elapsed_ms: u64,
     /// Where these rows are in the whole result, when they are a page of it.
     #[serde(flatten)]

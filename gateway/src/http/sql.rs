@@ -12,6 +12,7 @@ use wasmhouse_storage::queries::QueryRecord;
 
 use super::error::{ApiError, ErrorBody};
 use super::extract::{self, Body};
+use super::money::CostBody;
 use super::queries::{Statement, labels_of};
 use super::results::{self, Column, End, Failure, Format};
 use crate::access::Caller;
@@ -27,6 +28,8 @@ pub(super) struct SqlOptions {
     dataset: Option<String>,
     /// Refuse before running if it would process more bytes.
     max_bytes: Option<u64>,
+    /// Refuse before running if it would cost more, such as `0.25`.
+    max_cost: Option<String>,
     /// Time it has.
     timeout_ms: Option<u64>,
     /// Say what it would read, and read nothing.
@@ -43,6 +46,12 @@ pub(crate) struct DryRunBody {
     schema: Vec<Column>,
     /// What it would be billed for.
     bytes_processed: u64,
+    /// What it would cost: what it does cost, if it is run at these prices and finds the same tables.
+    cost: CostBody,
+    /// What it may cost.
+    max_cost: String,
+    /// Whether it costs no more than that; if not, it would be refused.
+    is_within_max_cost: bool,
     /// The same by table.
     tables: Vec<DryRunTable>,
 }
@@ -121,6 +130,7 @@ impl SqlOptions {
         Ok(Statement {
             dataset: agreed("dataset", statement.dataset, self.dataset)?,
             max_bytes: agreed("max_bytes", statement.max_bytes, self.max_bytes)?,
+            max_cost: agreed("max_cost", statement.max_cost, self.max_cost)?,
             timeout_ms: agreed("timeout_ms", statement.timeout_ms, self.timeout_ms)?,
             dry_run: agreed("dry_run", statement.dry_run, self.dry_run)?,
             labels: agreed("labels", in_body, in_address)?.unwrap_or_default(),
@@ -162,6 +172,9 @@ fn rows(queries: &Queries, ended: &Ended, format: Format) -> Result<Response, Ap
     headers.insert("wasmhouse-rows", HeaderValue::from(end.rows));
     headers.insert("wasmhouse-bytes-processed", HeaderValue::from(end.bytes_processed));
     headers.insert("wasmhouse-elapsed-ms", HeaderValue::from(end.elapsed_ms));
+    if let Some(cost) = end.cost.as_deref().and_then(|cost| HeaderValue::from_str(cost).ok()) {
+        headers.insert("wasmhouse-cost", cost);
+    }
     if let Ok(id) = HeaderValue::from_str(&end.query_id) {
         headers.insert("wasmhouse-query-id", id);
     }
@@ -186,6 +199,7 @@ pub(super) fn end_of(record: &QueryRecord, rows: u64) -> End {
         query_id: record.id.to_string(),
         rows,
         bytes_processed: record.usage.bytes_processed,
+        cost: record.cost.as_ref().map(|cost| cost.amount.to_string()),
         elapsed_ms: elapsed,
         page: None,
     }
@@ -211,6 +225,9 @@ pub(super) fn dry_run_body(dry: &DryRun) -> Result<DryRunBody, ApiError> {
         dry_run: true,
         schema: results::schema_json(&schema),
         bytes_processed: *bytes_processed,
+        cost: (&dry.cost).into(),
+        max_cost: dry.max_cost.to_string(),
+        is_within_max_cost: dry.cost.amount <= dry.max_cost,
         tables: tables
             .iter()
             .map(|table| DryRunTable {

@@ -22,6 +22,8 @@ pub(super) struct UsageBody {
     bytes_spilled: u64,
     /// Bytes that the workers of the query sent each other.
     bytes_shuffled: u64,
+    /// Bytes of the file that it loaded, unpacked.
+    bytes_loaded: u64,
 }
 
 impl From<Usage> for UsageBody {
@@ -38,6 +40,7 @@ impl From<Usage> for UsageBody {
             bytes_read,
             bytes_spilled,
             bytes_shuffled,
+            bytes_loaded,
         } = usage;
         Self {
             bytes_processed,
@@ -51,6 +54,7 @@ impl From<Usage> for UsageBody {
             bytes_read,
             bytes_spilled,
             bytes_shuffled,
+            bytes_loaded,
         }
     }
 }

@@ -7,10 +7,12 @@ use arrow::datatypes::Schema;
 use metrics::counter;
 use tracing::warn;
 use wasmhouse_compute::cluster::{Conversation, Lease, Said};
-use wasmhouse_compute::task::{Action, Frame, Planned, Report, Task};
+use wasmhouse_compute::task::{Action, Frame, Planned, PlannedTable, Report, Task};
 use wasmhouse_compute::{Code, Error as ComputeError, SqlError};
+use wasmhouse_storage::catalog::Relation;
 use wasmhouse_storage::queries::{QueryState, Usage};
 use wasmhouse_storage::results::ResultWriter;
+use wasmhouse_storage::tables::TableLocation;
 
 use super::crew::Crew;
 use super::flight::Flight;
@@ -18,6 +20,7 @@ use super::landed::{self, Landed};
 use super::means::Means;
 use super::target::Target;
 use super::{House, Now, slice};
+use crate::billing::receipt::ReadTable;
 use crate::error::{Error, Result};
 
 /// How often a query is tried when its worker is lost.
@@ -68,8 +71,8 @@ pub(super) async fn work_on(
                 (means, out_of_memory) = (others, Some(error));
             }
             Err(Attempt::Over(error)) => return Err(error),
-            Err(Attempt::Alone) => {
-                means = match (Means::after_no_workers(&now, &mut task), out_of_memory.take()) {
+            Err(Attempt::NoMore(had)) => {
+                means = match (Means::after_no_workers(had, &now, &mut task), out_of_memory.take()) {
                     (Some(others), _) => others,
                     (None, error) => {
                         return Err(error.unwrap_or_else(|| Error::Internal("no workers were wanted".into())));
@@ -92,8 +95,8 @@ enum Attempt {
     Lost(String),
     /// There is no answer, and another worker would say the same.
     Over(Error),
-    /// More workers were to help, and there are none.
-    Alone,
+    /// More workers than these were to help, and there are no more.
+    NoMore(usize),
 }
 
 impl<E: Into<Error>> From<E> for Attempt {
@@ -162,9 +165,9 @@ async fn hang_up<T>(lease: Lease, talked: Result<T, Talk>) -> Result<T, Attempt>
             lease.give_back();
             Err(Attempt::Over(error))
         }
-        Err(Talk::Alone) => {
+        Err(Talk::NoMore(had)) => {
             lease.give_back();
-            Err(Attempt::Alone)
+            Err(Attempt::NoMore(had))
         }
         Err(Talk::Unwanted(error)) => {
             lease.kill().await;
@@ -191,8 +194,8 @@ pub(super) enum Talk {
     Silent(String),
     /// The worker lost another one.
     PeerLost(String),
-    /// More workers were to help, and there are none.
-    Alone,
+    /// More workers than these were to help, and there are no more.
+    NoMore(usize),
 }
 
 impl From<ComputeError> for Talk {
@@ -223,28 +226,29 @@ async fn converse(
     let failed = |report| flight.live.tell(|now| now.report = Some(report));
     let planned = hear_plan(house, &mut talk, failed).await?;
     let waits = !task.runs_unasked(planned.bytes_to_read);
-    if let Some(max_bytes) = flight.options.max_bytes
-        && planned.bytes_processed > max_bytes
-    {
+    if let Err(refusal) = flight.check_price(planned.bytes_processed) {
         decline(talk).await?;
-        return Err(Talk::Answered(over_budget(planned.bytes_processed, max_bytes)));
+        return Err(Talk::Answered(refusal));
     }
     let (bytes_processed, bytes_to_read) = (planned.bytes_processed, planned.bytes_to_read);
     // What reads nothing has nothing to share.
     let is_shareable = planned.is_shareable && bytes_to_read > 0;
     let schema = Arc::new(serde_json::from_str::<Schema>(&planned.schema).map_err(defect)?);
+    let reads = reads(task, &planned);
     flight.live.tell(|now| now.planned = Some(planned));
     if waits {
         if is_shareable {
             let wanted = match means {
-                Means::AllWorkers => house.config.workers_max,
-                Means::Usual | Means::OnePartition => flight.workers(house, Some(bytes_to_read)),
+                Means::MoreThan(_) => house.config.workers_max,
+                Means::Usual | Means::FewPartitions => flight.workers(house, Some(bytes_to_read)),
             };
             *crew = Crew::lease(house, flight, task, wanted - 1).await;
         }
-        if means == Means::AllWorkers && crew.is_empty() {
+        if let Means::MoreThan(had) = means
+            && crew.len() < had
+        {
             decline(talk).await?;
-            return Err(Talk::Alone);
+            return Err(Talk::NoMore(had));
         }
         talk.go(&crew.orders(house, flight, task, head)?).await?;
     }
@@ -279,6 +283,7 @@ async fn converse(
 
     let usage = Usage {
         bytes_processed,
+        bytes_loaded: flight.bytes_loaded(),
         ..usage
     };
     let landed = match (target, written, exported) {
@@ -292,7 +297,32 @@ async fn converse(
             "the worker wrote what nobody asked for, or did not write".into(),
         ))),
     };
-    Ok(Landed { profile, ..landed? })
+    Ok(Landed {
+        profile,
+        reads,
+        ..landed?
+    })
+}
+
+/// What the plan reads, by the names that tables have now.
+fn reads(task: &Task, planned: &Planned) -> Vec<ReadTable> {
+    let name_of = |location: &TableLocation| {
+        let mut tables = task.relations.iter().filter_map(|relation| match relation {
+            Relation::Table(table) => Some(table),
+            Relation::View(_) => None,
+        });
+        let found = tables.find(|table| table.location == *location);
+        found.map(|table| table.name.to_string()).unwrap_or_default()
+    };
+    let read = |table: &PlannedTable| ReadTable {
+        name: name_of(&table.location),
+        version: table.version,
+        columns: table.columns.clone(),
+        files: table.files,
+        files_hash: table.files_hash.clone(),
+        bytes: table.bytes,
+    };
+    planned.tables.iter().map(read).collect()
 }
 
 /// Waits for the plan. If there is none, `failed` is told what looking for it took.
@@ -317,13 +347,6 @@ async fn hear_plan(house: &House, talk: &mut Conversation, failed: impl FnOnce(R
     }
 }
 
-fn over_budget(bytes: u64, max_bytes: u64) -> Error {
-    let message = format!(
-        "the query would process {bytes} bytes, more than the {max_bytes} of its `max_bytes`; nothing was read"
-    );
-    SqlError::new(Code::OverBudget, message).into()
-}
-
 pub(super) fn defect(error: impl std::error::Error + Send + Sync + 'static) -> Talk {
     Talk::Unwanted(Error::Internal(error.into()))
 }
@@ -338,7 +361,7 @@ pub(super) async fn plan_only(house: &House, mut task: Task) -> Result<Planned> 
             Ok(planned) => return Ok(planned),
             Err(Attempt::Over(error)) => return Err(error),
             Err(Attempt::Lost(why)) => why,
-            Err(Attempt::Alone) => "it was alone".to_owned(),
+            Err(Attempt::NoMore(_)) => return Err(Error::Internal("a plan alone wants no workers".into())),
         };
         task.attempt += 1;
         if task.attempt == ATTEMPTS {

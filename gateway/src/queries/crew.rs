@@ -46,8 +46,9 @@ struct Hand {
 }
 
 impl Crew {
-    /// As many of the wanted ones as are free: how many, and which, is decided in one step. Only those are waited for that can be started, and not for long, so no
-    /// query holds a worker idle while it hopes for another query's.
+    /// As many of the wanted ones as are free: where several gateways share workers, the catalog says in one step how many and
+    /// which. Only those are waited for that can be started, and not for long, so no query holds a worker idle while it hopes for
+    /// another query's.
     pub(super) async fn lease(house: &House, flight: &Flight, task: &Task, wanted: usize) -> Self {
         let expected = flight.expected(house);
         let places: Vec<Place> = (0..wanted)
@@ -76,8 +77,9 @@ impl Crew {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.hands.is_empty()
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.hands.len()
     }
 
     /// What the head is told of them.

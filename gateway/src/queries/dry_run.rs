@@ -3,27 +3,28 @@
 use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, Planned};
 use wasmhouse_storage::catalog::Relation;
-use wasmhouse_storage::ids::QueryId;
+use wasmhouse_storage::ids::{QueryId, TableName};
+use wasmhouse_storage::tables::TableLocation;
 
 use super::attempt::plan_only;
 use super::flight::{resolve, task};
 use super::{DryRun, House, Options, slice};
 use crate::access::Caller;
+use crate::billing::Terms;
+use crate::billing::price::Counts;
 use crate::error::Result;
 
 /// What a statement would read, asked of a worker that then runs nothing.
 pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement, options: Options) -> Result<DryRun> {
     let project = &caller.project;
+    let terms = house.billing.terms(house.clock.now(), options.max_cost);
     let also = match &statement.kind {
         Kind::Insert { into, .. } => {
             Some(slice::table_name(&house.catalog, project, options.dataset.as_ref(), into).await?)
         }
         Kind::Query | Kind::Explain | Kind::CreateTable { .. } | Kind::CreateView { .. } => None,
         _ => {
-            return Ok(DryRun {
-                planned: reads_nothing(),
-                names: Vec::new(),
-            });
+            return quoted(&terms, reads_nothing(), Vec::new());
         }
     };
     let slice = resolve(house, project, &options, &statement, also.as_ref()).await?;
@@ -46,8 +47,28 @@ pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement
         slice,
         Action::Return,
     );
-    let planned = plan_only(house, task).await?;
-    Ok(DryRun { planned, names })
+    let mut planned = plan_only(house, task).await?;
+    if matches!(statement.kind, Kind::CreateView { .. }) {
+        // Whoever reads the view pays for that.
+        planned = Planned {
+            schema: planned.schema,
+            ..reads_nothing()
+        };
+    }
+    quoted(&terms, planned, names)
+}
+
+fn quoted(terms: &Terms, planned: Planned, names: Vec<(TableName, TableLocation)>) -> Result<DryRun> {
+    let cost = terms.cost(Counts {
+        bytes_processed: planned.bytes_processed,
+        bytes_loaded: 0,
+    })?;
+    Ok(DryRun {
+        planned,
+        names,
+        cost,
+        max_cost: terms.max_cost,
+    })
 }
 
 fn reads_nothing() -> Planned {

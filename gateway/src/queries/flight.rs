@@ -30,6 +30,8 @@ use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
 use super::{House, Options, Queries, Work, leftovers, slice};
+use crate::billing::Terms;
+use crate::billing::price::Counts;
 use crate::error::{Error, Result};
 
 /// How long a query that may be recorded with its end runs without a record.
@@ -43,6 +45,8 @@ pub(super) struct Flight {
     pub(super) work: Work,
     pub(super) options: Options,
     pub(super) live: Arc<Live>,
+    /// The prices that it was accepted at, and what it may cost.
+    pub(super) terms: Terms,
 }
 
 /// Owns a query: runs it within its limits, settles it, and only then says how it ended.
@@ -108,6 +112,8 @@ async fn run(house: &House, flight: &Flight) -> Result<Landed> {
         record, work, options, ..
     } = flight;
     let (project, dataset) = (&record.project, options.dataset.as_ref());
+    // What it costs whatever it reads.
+    flight.check_price(0)?;
     match work {
         Work::Load(load) => {
             let target = target::of_load(house, project, &record.id, load).await?;
@@ -300,21 +306,22 @@ async fn own_reads(
 
 impl Flight {
     /// A query whose record is written.
-    pub(super) fn recorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>) -> Self {
+    pub(super) fn recorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>, terms: Terms) -> Self {
         Self {
             on_record: OnceCell::new_with(Some(())),
-            ..Self::unrecorded(record, work, options, live)
+            ..Self::unrecorded(record, work, options, live, terms)
         }
     }
 
     /// A query whose record is a draft.
-    pub(super) fn unrecorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>) -> Self {
+    pub(super) fn unrecorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>, terms: Terms) -> Self {
         Self {
             record,
             on_record: OnceCell::new(),
             work,
             options,
             live,
+            terms,
         }
     }
 
@@ -356,11 +363,45 @@ impl Flight {
             slice,
             action,
         );
+        // What names no table processes nothing.
+        if !task.relations.is_empty() {
+            let within = self.terms.bytes_within(self.bytes_loaded()).unwrap_or(0);
+            task.unasked_bytes = task.unasked_bytes.map(|most| most.min(within));
+        }
         // It needs others, however little it reads.
         if self.workers(house, None) > 1 {
             task.unasked_bytes = None;
         }
         task
+    }
+
+    /// Bytes of the file that it loads.
+    pub(super) fn bytes_loaded(&self) -> u64 {
+        match &self.work {
+            Work::Load(load) => load.staged.bytes,
+            Work::Statement(_) | Work::Export { .. } => 0,
+        }
+    }
+
+    /// What it costs if it processes so many bytes. Refused if that is more than it may, in bytes or in money.
+    pub(super) fn check_price(&self, bytes_processed: u64) -> Result<()> {
+        if let Some(max_bytes) = self.options.max_bytes
+            && bytes_processed > max_bytes
+        {
+            let message = format!(
+                "the query would process {bytes_processed} bytes, more than the {max_bytes} of its `max_bytes`; nothing was \
+                 read"
+            );
+            return Err(SqlError::new(Code::OverBudget, message).into());
+        }
+        let cost = self.terms.cost(Counts {
+            bytes_processed,
+            bytes_loaded: self.bytes_loaded(),
+        })?;
+        match cost.amount > self.terms.max_cost {
+            true => Err(SqlError::new(Code::OverBudget, self.terms.refusal(&cost)).into()),
+            false => Ok(()),
+        }
     }
 
     fn text(&self) -> &str {

@@ -20,8 +20,8 @@ const UNKNOWN: Duration = Duration::from_secs(1);
 struct Took {
     /// How long it held its first worker.
     held: Duration,
-    /// Processor time on all of them.
-    cpu: Duration,
+    /// Processor time on all of them, if it ended.
+    cpu: Option<Duration>,
     /// What it processed, or loaded.
     bytes: u64,
 }
@@ -43,13 +43,14 @@ impl History {
     /// many as usual.
     fn cpu_of(&self, project: &ProjectId, likeness: u64, bytes: Option<u64>) -> Option<Duration> {
         let took = self.seen(project, likeness)?;
+        let cpu = took.cpu?;
         Some(match bytes {
             // The same statement with other values may read a day or ten years.
             Some(bytes) if took.bytes > 0 => {
-                let seconds = took.cpu.as_secs_f64() * (bytes as f64 / took.bytes as f64);
+                let seconds = cpu.as_secs_f64() * (bytes as f64 / took.bytes as f64);
                 Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
             }
-            _ => took.cpu,
+            _ => cpu,
         })
     }
 
@@ -58,8 +59,15 @@ impl History {
         let mean = |before: Duration, now: Duration| (before * 3 + now) / 4;
         let expected = self.seen(project, likeness).map_or(took, |before| Took {
             held: mean(before.held, took.held),
-            cpu: mean(before.cpu, took.cpu),
-            bytes: before.bytes / 4 * 3 + took.bytes / 4,
+            cpu: before
+                .cpu
+                .zip(took.cpu)
+                .map(|(before, now)| mean(before, now))
+                .or(took.cpu),
+            bytes: match before.cpu {
+                Some(_) => before.bytes / 4 * 3 + took.bytes / 4,
+                None => took.bytes,
+            },
         });
         self.0.insert((project.clone(), likeness), expected);
     }
@@ -68,7 +76,7 @@ impl History {
     fn learn_at_least(&self, project: &ProjectId, likeness: u64, held: Duration) {
         let nothing = Took {
             held,
-            cpu: Duration::ZERO,
+            cpu: None,
             bytes: 0,
         };
         let before = self.seen(project, likeness).unwrap_or(nothing);
@@ -107,7 +115,7 @@ impl Flight {
     pub(super) fn learn(&self, house: &House, held: Duration, usage: &Usage) {
         let took = Took {
             held,
-            cpu: Duration::from_millis(usage.cpu_ms),
+            cpu: Some(Duration::from_millis(usage.cpu_ms)),
             bytes: match &self.work {
                 Work::Load(load) => load.staged.bytes,
                 Work::Statement(_) | Work::Export { .. } => usage.bytes_processed,
@@ -134,7 +142,7 @@ mod tests {
         let (shop, other) = ("shop".parse().expect("a name"), "other".parse().expect("a name"));
         let took = |seconds| Took {
             held: Duration::from_secs(seconds),
-            cpu: Duration::from_secs(2 * seconds),
+            cpu: Some(Duration::from_secs(2 * seconds)),
             bytes: 400,
         };
         assert_eq!(history.expect(&shop, 1), UNKNOWN);
@@ -171,5 +179,17 @@ mod tests {
         history.learn_at_least(&shop, 1, hour);
         history.learn_at_least(&shop, 1, minute);
         assert_eq!(history.expect(&shop, 1), hour);
+        assert_eq!(
+            history.cpu_of(&shop, 1, Some(400)),
+            None,
+            "what it needs in all is not known, so its bytes say how many workers it deserves"
+        );
+        let took = Took {
+            held: hour,
+            cpu: Some(hour),
+            bytes: 400,
+        };
+        history.learn(&shop, 1, took);
+        assert_eq!(history.cpu_of(&shop, 1, Some(400)), Some(hour));
     }
 }

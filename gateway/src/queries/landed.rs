@@ -16,12 +16,15 @@ use super::attempt::{Talk, defect};
 use super::flight::Flight;
 use super::target::Target;
 use super::{House, Work};
+use crate::billing::receipt::ReadTable;
 use crate::error::{Error, Result};
 
 /// Everything that a query leaves behind, held until it is settled.
 #[derive(Default)]
 pub(super) struct Landed {
     pub(super) usage: Usage,
+    /// What it read.
+    pub(super) reads: Vec<ReadTable>,
     /// How its plan ran, as JSON.
     pub(super) profile: Option<String>,
     pub(super) results: Option<ResultManifest>,

@@ -1,5 +1,5 @@
 //! What an attempt may have. One that was out of memory is followed by one with more workers or, where there are none, by one
-//! with a single partition, which has all the memory of its worker.
+//! with fewer partitions, each of which has more of the memory of its worker.
 
 use wasmhouse_compute::task::Task;
 
@@ -14,10 +14,10 @@ pub(super) enum Means {
     /// The workers that its bytes deserve.
     #[default]
     Usual,
-    /// All that one query may have.
-    AllWorkers,
-    /// One worker, and one partition on it.
-    OnePartition,
+    /// All that one query may have, if these are more than so many.
+    MoreThan(usize),
+    /// As few partitions on each worker as there can be.
+    FewPartitions,
 }
 
 impl Means {
@@ -31,20 +31,27 @@ impl Means {
         match task.may_be_shared && may_be_shared && has_more {
             true => {
                 task.unasked_bytes = None;
-                Some(Self::AllWorkers)
+                Some(Self::MoreThan(now.workers))
             }
-            false => Self::after_no_workers(now, task),
+            false => Self::with_few_partitions(now.workers, task, planned.partitions),
         }
     }
 
-    /// What to try when there are no more workers than the one of an attempt that was out of memory, and had what `now` says.
-    pub(super) fn after_no_workers(now: &Now, task: &mut Task) -> Option<Self> {
+    /// What to try when there are no more workers than the `had` of an attempt that was out of memory; `now` is of one that heard
+    /// that.
+    pub(super) fn after_no_workers(had: usize, now: &Now, task: &mut Task) -> Option<Self> {
         let planned = now.planned.as_ref()?;
-        if planned.partitions == 1 && now.workers == 1 {
+        Self::with_few_partitions(had, task, planned.partitions)
+    }
+
+    /// Whatever holds rows in memory has more of it then. A crew has two partitions for each worker at least.
+    fn with_few_partitions(workers: usize, task: &mut Task, partitions: u64) -> Option<Self> {
+        let fewest = if workers == 1 { 1 } else { 2 };
+        if partitions <= fewest {
             return None;
         }
         task.settings.insert(PARTITIONS.to_owned(), "1".to_owned());
-        task.may_be_shared = false;
-        Some(Self::OnePartition)
+        task.may_be_shared = workers > 1;
+        Some(Self::FewPartitions)
     }
 }

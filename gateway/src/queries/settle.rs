@@ -15,6 +15,8 @@ use wasmhouse_compute::{Code, SqlError, causes};
 use wasmhouse_storage::Error as StorageError;
 use wasmhouse_storage::catalog::Effect;
 use wasmhouse_storage::ids::QueryId;
+use wasmhouse_storage::ledger::SignedReceipt;
+use wasmhouse_storage::money::{Cost, Free};
 use wasmhouse_storage::queries::{End, QueryError, QueryRecord, QueryState, Settled, Usage, WriteIntent};
 use wasmhouse_storage::tables::CommitNote;
 
@@ -23,6 +25,8 @@ use super::flight::Flight;
 use super::landed::{Commit, Landed};
 use super::live::Now;
 use super::target::How;
+use crate::billing::price::Counts;
+use crate::billing::receipt::Receipt;
 use crate::error::{Error, Result};
 
 /// How long to wait before an end is recorded again that the database did not take.
@@ -65,6 +69,7 @@ impl From<Error> for Unsettled {
 async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Result<QueryRecord, Unsettled> {
     let Landed {
         usage,
+        reads,
         profile,
         results,
         commit,
@@ -76,9 +81,14 @@ async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Resul
         None => None,
     };
     let is_shown = commit.as_ref().is_some_and(|commit| commit.target.is_shown());
+    let cost = flight.terms.cost(Counts::from(&usage))?;
+    let receipt = house.billing.receipt(&Receipt {
+        tables: reads,
+        ..Receipt::of(&flight.record, QueryState::Done, usage, &cost)
+    })?;
     let effect = match commit {
         None => effect,
-        Some(commit) => commit_files(house, flight, usage, commit).await?,
+        Some(commit) => commit_files(house, flight, (usage, &cost, &receipt), commit).await?,
     };
     let end = End {
         state: QueryState::Done,
@@ -87,7 +97,8 @@ async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Resul
         results,
         profile,
         effect,
-        billed: true,
+        cost,
+        receipt: Some(receipt),
     };
     match end_record(house, flight, &end).await {
         // The name was taken, or is gone, since we looked; that is what `if not exists` and `if exists` are for.
@@ -105,7 +116,12 @@ async fn commit_and_end(house: &House, flight: &Flight, landed: Landed) -> Resul
 }
 
 /// Makes the commit, and says what it shows.
-async fn commit_files(house: &House, flight: &Flight, usage: Usage, commit: Commit) -> Result<Effect, Unsettled> {
+async fn commit_files(
+    house: &House,
+    flight: &Flight,
+    (usage, cost, receipt): (Usage, &Cost, &SignedReceipt),
+    commit: Commit,
+) -> Result<Effect, Unsettled> {
     let Commit { target, files, schema } = commit;
     let id = &flight.record.id;
     flight.live.tell(|now| now.phase = "committing");
@@ -121,6 +137,8 @@ async fn commit_files(house: &House, flight: &Flight, usage: Usage, commit: Comm
         since,
         effect: target.effect(0, &schema),
         usage,
+        cost: Some(cost.clone()),
+        receipt: Some(receipt.clone()),
     };
     house.records.intend(id, &intent).await.map_err(Error::from)?;
     match target.commit(&house.tables, files, &schema, &note).await {
@@ -152,14 +170,19 @@ async fn end_without_answer(house: &House, flight: &Flight, error: &Error) -> Qu
         _ => QueryState::Failed,
     };
     let now = flight.live.now();
+    let (usage, cost) = (now.unanswered(), flight.terms.free(free(state)));
+    let receipt = house.billing.receipt(&Receipt::of(&flight.record, state, usage, &cost));
     let end = End {
         state,
-        usage: now.unanswered(),
+        usage,
         error: Some(error.for_record()),
         results: None,
         profile: now.report.and_then(|report| report.profile),
         effect: Effect::None,
-        billed: false,
+        cost,
+        receipt: receipt
+            .inspect_err(|error| error!(query.id = %flight.record.id, "a receipt could not be signed: {error}"))
+            .ok(),
     };
     match end_record(house, flight, &end).await {
         Ok(record) => record,
@@ -167,6 +190,16 @@ async fn end_without_answer(house: &House, flight: &Flight, error: &Error) -> Qu
             error!(query.id = %flight.record.id, "the end of a query could not be recorded: {error}");
             unsettled(flight)
         }
+    }
+}
+
+/// Why a query that ended so, without an answer, costs nothing.
+fn free(state: QueryState) -> Free {
+    match state {
+        QueryState::Cancelled => Free::Cancelled,
+        QueryState::Abandoned => Free::Abandoned,
+        QueryState::Lost => Free::Lost,
+        _ => Free::Failed,
     }
 }
 
@@ -180,7 +213,7 @@ async fn end_record(house: &House, flight: &Flight, end: &End) -> Result<QueryRe
             false => house.records.create_ended(&flight.record, end.clone()).await,
         };
         match ended {
-            Ok(Settled::Billed(_) | Settled::Free) => {
+            Ok(Settled::Ended(_)) => {
                 return Ok(flight.record.clone().ended(end, house.clock.now()));
             }
             // An end whose answer was lost, or somebody else's: the record knows.

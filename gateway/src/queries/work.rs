@@ -8,6 +8,7 @@ use wasmhouse_compute::params::Params;
 use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{ExportFormat, LoadFormat};
 use wasmhouse_storage::ids::{DatasetName, QueryId, TableName};
+use wasmhouse_storage::money::Money;
 
 use super::Staged;
 
@@ -22,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) settings: BTreeMap<String, String>,
     /// Refuse before running if it would read more.
     pub(crate) max_bytes: Option<u64>,
+    /// Refuse before running if it would cost more.
+    pub(crate) max_cost: Option<Money>,
     /// Time it has.
     pub(crate) timeout: Option<Duration>,
     /// For the caller's own accounting.
@@ -94,6 +97,8 @@ impl Work {
             params: &'a Params,
             settings: &'a BTreeMap<String, String>,
             max_bytes: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            max_cost: Option<Money>,
             export: Option<(&'a str, ExportFormat)>,
             load: Option<(LoadMode, &'a LoadFormat, Option<&'a str>, u64, &'a str)>,
         }
@@ -105,6 +110,7 @@ impl Work {
             params: &options.params,
             settings: &options.settings,
             max_bytes: options.max_bytes,
+            max_cost: options.max_cost,
             export: match self {
                 Work::Export { name, format, .. } => Some((name, *format)),
                 Work::Statement(_) | Work::Load(_) => None,

@@ -29,6 +29,7 @@ use crate::{BoxError, Error, Result};
 pub(crate) mod at_once;
 mod file;
 pub(crate) mod ledger;
+pub(crate) mod money;
 pub(crate) mod names;
 pub(crate) mod queries;
 pub(crate) mod relations;
@@ -65,6 +66,9 @@ const WORKERS: &str = include_str!("../../migrations/4_workers.sql");
 const WORKER_DEMANDS: &str = include_str!("../../migrations/5_worker_demands.sql");
 const PROFILES: &str = include_str!("../../migrations/6_profiles.sql");
 const BUILD_OF_DEMANDS: &str = include_str!("../../migrations/7_build_of_demands.sql");
+const MONEY: &str = include_str!("../../migrations/8_money.sql");
+const FIXED_PRICES_ON_SQLITE: &str = include_str!("../../migrations/9_fixed_prices.sqlite.sql");
+const FIXED_PRICES_ON_POSTGRES: &str = include_str!("../../migrations/9_fixed_prices.postgres.sql");
 
 /// An open database, and the clock that dates what is written to it.
 #[derive(Clone, Debug)]
@@ -121,7 +125,7 @@ impl Db {
         let mut first = Self::first_connection(&options).await?;
         // The migrator knows no lock for SQLite, so two processes that open a new file are kept apart by ours.
         let mut tx = first.begin_with("begin immediate").await?;
-        migrator(APPEND_ONLY_ON_SQLITE)
+        migrator(APPEND_ONLY_ON_SQLITE, FIXED_PRICES_ON_SQLITE)
             .run(&mut *tx)
             .await
             .map_err(not_migrated)?;
@@ -157,7 +161,7 @@ impl Db {
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await?;
-        migrator(APPEND_ONLY_ON_POSTGRES)
+        migrator(APPEND_ONLY_ON_POSTGRES, FIXED_PRICES_ON_POSTGRES)
             .run(&pool)
             .await
             .map_err(not_migrated)?;
@@ -252,7 +256,7 @@ impl<P: DerefMut<Target = AnyConnection>> DerefMut for Held<P> {
 }
 
 /// The changes to bring a database up to date with.
-fn migrator(append_only: &'static str) -> Migrator {
+fn migrator(append_only: &'static str, fixed_prices: &'static str) -> Migrator {
     let mut migrator = Migrator::with_migrations(vec![
         migration(1, "names, queries, ledger", SHARED),
         migration(2, "append-only ledger", append_only),
@@ -261,6 +265,8 @@ fn migrator(append_only: &'static str) -> Migrator {
         migration(5, "worker demands", WORKER_DEMANDS),
         migration(6, "profiles", PROFILES),
         migration(7, "build of demands", BUILD_OF_DEMANDS),
+        migration(8, "money", MONEY),
+        migration(9, "fixed prices", fixed_prices),
     ]);
     // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
     migrator.set_ignore_missing(true);

@@ -49,7 +49,8 @@ async fn the_text_of_a_line_is_the_same_for_ever() {
             "{{\"project\":\"acme\",\"seq\":1,\"query\":\"{}\",\"at\":1700000000001000,\"kind\":\"select\",\
              \"outcome\":\"done\",\"labels\":{{}},\"usage\":{{\"bytes_processed\":1000,\"rows_returned\":1,\
              \"result_bytes\":0,\"rows_written\":0,\"bytes_written\":0,\"cpu_ms\":0,\"wall_ms\":0,\
-             \"peak_memory_bytes\":0,\"bytes_read\":0}}}}",
+             \"peak_memory_bytes\":0,\"bytes_read\":0}},\
+             \"cost\":{{\"amount\":\"0.25\",\"currency\":\"USD\",\"prices\":\"test\"}}}}",
             line.query
         );
         assert_eq!(line.entry, expected);
@@ -72,7 +73,7 @@ async fn queries_that_end_at_once_make_one_chain() {
         )
         .await;
 
-        assert!(ends.iter().all(|end| matches!(end, Ok(Settled::Billed(_)))));
+        assert!(ends.iter().all(|end| matches!(end, Ok(Settled::Ended(_)))));
         assert_eq!(world.ledger.verify(&world.acme).await.expect("it holds"), 12);
         world.close().await;
     }
@@ -150,7 +151,7 @@ async fn a_line_that_was_removed_or_cut_off_is_noticed() {
 async fn a_line_that_is_filed_under_another_query_is_noticed() {
     for world in worlds().await {
         three_lines(&world).await;
-        let unbilled = world.running("select 4").await;
+        let running = world.running("select 4").await;
         world.unlock_ledger().await;
 
         let refile = "update ledger set query = (select max(id) from queries) where seq = 2";
@@ -160,7 +161,7 @@ async fn a_line_that_is_filed_under_another_query_is_noticed() {
         assert!(
             world
                 .ledger
-                .line(&world.acme, &unbilled.id)
+                .line(&world.acme, &running.id)
                 .await
                 .expect("a line")
                 .is_some()

@@ -10,7 +10,8 @@ use super::Usage;
 use crate::catalog::Effect;
 use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId};
-use crate::ledger::LedgerLine;
+use crate::ledger::{LedgerLine, SignedReceipt};
+use crate::money::Cost;
 use crate::tables::{TableLocation, Version};
 use crate::{Error, Result};
 
@@ -105,6 +106,8 @@ pub struct QueryRecord {
     pub attempts: u32,
     /// What it used; all zero while it is live.
     pub usage: Usage,
+    /// What it costs. None while it is live, and if it ended before that was kept.
+    pub cost: Option<Cost>,
     /// Why it was not answered.
     pub error: Option<QueryError>,
     /// The manifest of its results as JSON. Lists leave it out.
@@ -141,6 +144,12 @@ pub struct WriteIntent {
     pub effect: Effect,
     /// What the query used up to its commit.
     pub usage: Usage,
+    /// What it costs, if it is committed. None from a gateway that did not say.
+    #[serde(default)]
+    pub cost: Option<Cost>,
+    /// What is signed about it, if it is committed.
+    #[serde(default)]
+    pub receipt: Option<SignedReceipt>,
 }
 
 /// How a query ends.
@@ -158,17 +167,17 @@ pub struct End {
     pub profile: Option<String>,
     /// What it changes in the catalog.
     pub effect: Effect,
-    /// Whether a query that is not [`QueryState::Done`] is billed all the same. One that is done always is.
-    pub billed: bool,
+    /// What it costs, or why nothing.
+    pub cost: Cost,
+    /// What is signed about it.
+    pub receipt: Option<SignedReceipt>,
 }
 
 /// What became of an end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Settled {
     /// The query has ended, and this is its line.
-    Billed(Box<LedgerLine>),
-    /// The query has ended and costs nothing.
-    Free,
+    Ended(Box<LedgerLine>),
     /// Nothing was changed: it had ended before, or its owner was heard of since it was found lost. This is its state.
     Already(QueryState),
 }
@@ -177,8 +186,8 @@ impl Settled {
     /// The line that was written, if one was.
     pub fn line(self) -> Option<LedgerLine> {
         match self {
-            Self::Billed(line) => Some(*line),
-            Self::Free | Self::Already(_) => None,
+            Self::Ended(line) => Some(*line),
+            Self::Already(_) => None,
         }
     }
 }
@@ -246,6 +255,7 @@ impl NewQuery {
             cancel_requested: false,
             attempts: u32::from(self.started),
             usage: Usage::default(),
+            cost: None,
             error: None,
             results: None,
             results_expired: false,
@@ -263,6 +273,7 @@ impl QueryRecord {
             state: end.state,
             ended_at: Some(now),
             usage: end.usage,
+            cost: Some(end.cost.clone()),
             error: end.error.clone(),
             results: end.results.clone(),
             profile: end.profile.clone(),

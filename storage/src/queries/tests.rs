@@ -6,6 +6,8 @@ use super::*;
 use crate::catalog::Effect;
 use crate::catalog::db::tests::{World, done, unbilled, worlds};
 use crate::ids::TableUid;
+use crate::ledger::{SignedReceipt, receipt_hash};
+use crate::money::Free;
 use crate::tables::TableLocation;
 
 async fn lines(world: &World) -> usize {
@@ -69,47 +71,54 @@ async fn the_first_end_is_how_a_query_ended() {
 
         assert_eq!(second, Settled::Already(QueryState::Lost));
         assert_eq!(state(&world, &query.id).await, QueryState::Lost);
-        assert_eq!(lines(&world).await, 0);
+        assert_eq!(lines(&world).await, 1);
         world.close().await;
     }
 }
 
 #[tokio::test]
-async fn a_line_is_written_for_what_is_done_and_for_what_is_billed_all_the_same() {
+async fn whatever_has_ended_has_a_line_that_says_what_it_costs_or_why_nothing() {
     for world in worlds().await {
-        for (state, billed, expected) in [
-            (QueryState::Done, false, true),
-            (QueryState::Failed, false, false),
-            (QueryState::Cancelled, false, false),
-            (QueryState::Cancelled, true, true),
-            (QueryState::Abandoned, true, true),
-            (QueryState::Lost, false, false),
+        let receipt = SignedReceipt {
+            text: "{\"says\":\"ü\"}".to_owned(),
+            signature: "00".to_owned(),
+            key: "k1".to_owned(),
+        };
+        for (state, is_signed) in [
+            (QueryState::Done, true),
+            (QueryState::Failed, true),
+            (QueryState::Cancelled, false),
+            (QueryState::Abandoned, true),
+            (QueryState::Lost, false),
         ] {
             let query = world.running("select 1").await;
             let usage = Usage {
                 rows_returned: 3,
                 ..Usage::default()
             };
+            let end = match state {
+                QueryState::Done => done(Effect::None),
+                state => unbilled(state),
+            };
+            let receipt = is_signed.then(|| receipt.clone());
+            let end = End {
+                usage,
+                receipt: receipt.clone(),
+                ..end
+            };
 
-            let line = world
-                .queries
-                .end(
-                    &query.id,
-                    End {
-                        billed,
-                        usage,
-                        ..unbilled(state)
-                    },
-                )
-                .await
-                .expect("an end")
-                .line();
+            let line = world.queries.end(&query.id, end.clone()).await.expect("an end").line();
 
-            assert_eq!(line.is_some(), expected, "{state}, billed {billed}");
-            if let Some(line) = line {
-                assert_eq!((line.query, line.outcome, line.usage), (query.id, state, usage));
-            }
+            let line = line.expect("a line");
+            assert_eq!((&line.query, line.outcome, line.usage), (&query.id, state, usage));
+            assert_eq!((line.cost.as_ref(), &line.receipt), (Some(&end.cost), &receipt));
+            assert_eq!(line.receipt_hash, receipt.map(|receipt| receipt_hash(&receipt.text)));
+            let read = world.ledger.line(&world.acme, &query.id).await.expect("an answer");
+            assert_eq!(read, Some(line));
+            let record = world.queries.get(&world.acme, &query.id).await.expect("an answer");
+            assert_eq!(record.expect("a record").cost, Some(end.cost));
         }
+        assert_eq!(world.ledger.verify(&world.acme).await.expect("it holds"), 5);
         world.close().await;
     }
 }
@@ -175,6 +184,7 @@ async fn a_record_tells_the_life_of_a_query() {
                 cancel_requested: false,
                 attempts: 2,
                 usage: Usage::default(),
+                cost: Some(unbilled(QueryState::Failed).cost),
                 error: Some(error),
                 results: None,
                 results_expired: false,
@@ -195,6 +205,8 @@ async fn a_query_that_is_over_cannot_be_started_or_committed() {
             since: Some(3),
             effect: Effect::None,
             usage: Usage::default(),
+            cost: None,
+            receipt: None,
         };
         world
             .queries
@@ -428,6 +440,12 @@ async fn what_was_about_to_be_committed_is_found_with_the_lost_query() {
                 rows_written: 5,
                 ..Usage::default()
             },
+            cost: Some(done(Effect::None).cost),
+            receipt: Some(SignedReceipt {
+                text: "{}".to_owned(),
+                signature: "00".to_owned(),
+                key: "k1".to_owned(),
+            }),
         };
         world.queries.intend(&query.id, &intent).await.expect("recorded");
 
@@ -634,7 +652,8 @@ async fn a_query_whose_owner_was_heard_of_since_is_not_ended_as_lost() {
         let lost = world.queries.lost(world.clock.now()).await.expect("an answer");
         let silent = world.queries.end_lost(&lost[0], unbilled(QueryState::Lost)).await;
 
-        assert_eq!(silent.expect("an end"), Settled::Free);
+        let line = silent.expect("an end").line().expect("a line");
+        assert_eq!(line.cost.and_then(|cost| cost.free), Some(Free::Lost));
         assert_eq!(state(&world, &query.id).await, QueryState::Lost);
         world.close().await;
     }
@@ -643,7 +662,7 @@ async fn a_query_whose_owner_was_heard_of_since_is_not_ended_as_lost() {
 #[tokio::test]
 async fn a_query_that_is_recorded_with_its_end_is_like_any_other() {
     for world in worlds().await {
-        for (last, lines_more) in [(done(Effect::None), 1), (unbilled(QueryState::Failed), 0)] {
+        for last in [done(Effect::None), unbilled(QueryState::Failed)] {
             let end = End {
                 results: Some("{}".to_owned()),
                 ..last
@@ -661,8 +680,8 @@ async fn a_query_that_is_recorded_with_its_end_is_like_any_other() {
             );
             let settled = world.queries.create_ended(&draft, end).await.expect("an end");
 
-            assert_eq!(lines(&world).await, before + lines_more);
-            assert_eq!(settled.line().is_some(), lines_more == 1);
+            assert_eq!(lines(&world).await, before + 1);
+            assert!(settled.line().is_some());
             let stored = async |id: &QueryId| {
                 let record = world.queries.get(&world.acme, id).await.expect("an answer");
                 record.expect("a record")

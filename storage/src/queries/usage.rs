@@ -32,6 +32,9 @@ pub struct Usage {
     /// Bytes its workers sent each other.
     #[serde(skip_serializing_if = "is_zero")]
     pub bytes_shuffled: u64,
+    /// Bytes of a file that it loaded, unpacked.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes_loaded: u64,
 }
 
 /// Lines of the ledger from before these were counted read as those in which they are nothing.
@@ -54,6 +57,7 @@ impl AddAssign for Usage {
             (&mut self.bytes_read, other.bytes_read),
             (&mut self.bytes_spilled, other.bytes_spilled),
             (&mut self.bytes_shuffled, other.bytes_shuffled),
+            (&mut self.bytes_loaded, other.bytes_loaded),
         ] {
             *mine = mine.saturating_add(theirs);
         }

@@ -244,6 +244,8 @@ pub struct Scanned {
     pub columns: Vec<String>,
     /// How many files may hold rows the query wants.
     pub files: usize,
+    /// BLAKE3 of their names in the log, in order, each followed by a line feed; in hexadecimal.
+    pub files_hash: String,
     /// The logical bytes of those columns in those files.
     pub bytes: u64,
 }
@@ -282,6 +284,7 @@ impl ScanLog {
                     .map(|column| schema.field(*column).name().clone())
                     .collect(),
                 files: scan.files.len(),
+                files_hash: scan.files_hash(),
                 bytes: scan.bytes(),
             }
         };
@@ -300,6 +303,17 @@ impl fmt::Debug for ScanLog {
 }
 
 impl Scan {
+    fn files_hash(&self) -> String {
+        let files = self.snapshot.data_files();
+        let mut names: Vec<&str> = self.files.iter().map(|file| files[*file].name()).collect();
+        names.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        for name in names {
+            hasher.update(name.as_bytes()).update(b"\n");
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     fn bytes(&self) -> u64 {
         let files = self.snapshot.data_files();
         let of = |(column, read): (&usize, &BTreeSet<usize>)| -> u64 {

@@ -290,6 +290,11 @@ impl fmt::Debug for TableSnapshot {
 }
 
 impl TableFile {
+    /// Its name below the table's location, as in the log.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn new(location: &TableLocation, view: &SchemaRef, add: &Add) -> Result<Self> {
         let tag = add
             .tags

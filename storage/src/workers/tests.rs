@@ -218,7 +218,12 @@ async fn a_crew_is_what_is_free_and_ends_nobody_elses_workers() {
             until: world.clock.now().plus(LEASE),
         };
 
-        assert_eq!(world.workers().lease_free(&wanted).await.expect("an answer").len(), 1);
+        let leased = async |spare| {
+            let leased = world.workers().lease_free(&wanted, spare).await;
+            leased.expect("an answer").len()
+        };
+        assert_eq!(leased(2).await, 0, "both are left for whoever comes next");
+        assert_eq!(leased(1).await, 1);
 
         for worker in &workers {
             assert_eq!(world.standing(worker).await.state, WorkerState::Ready);

@@ -203,6 +203,9 @@ fn footer(query: &Query, elapsed: Option<Duration>) -> String {
     if let Some(elapsed) = elapsed {
         let processed = show::bytes(usage.bytes_processed);
         footer += &format!(" in {}, {processed} processed", show::elapsed(elapsed));
+        if let Some(cost) = &query.cost {
+            footer += &format!(", {cost}");
+        }
     }
     footer
 }
@@ -231,8 +234,11 @@ mod tests {
     #[test]
     fn a_query_ends_with_rows_time_and_bytes() {
         let rows = r#"{"id":"q_1","state":"done","schema":[{"name":"a","type":"BIGINT"}],"rows":1234,
-            "usage":{"bytes_processed":2048}}"#;
-        assert_eq!(said_of(rows, 12), "1,234 rows in 12 ms, 2.0 KiB processed");
+            "usage":{"bytes_processed":2048},"cost":{"amount":"0.00000001024","currency":"USD"}}"#;
+        assert_eq!(
+            said_of(rows, 12),
+            "1,234 rows in 12 ms, 2.0 KiB processed, 0.00000001024 USD"
+        );
 
         let written = r#"{"id":"q_1","state":"done","schema":[],"rows":0,"usage":{"rows_written":3}}"#;
         assert_eq!(said_of(written, 1300), "3 rows written in 1.3 s, 0 B processed");

@@ -9,6 +9,7 @@ use wasmhouse_storage::queries::{QueryError, QueryRecord, QueryState};
 
 use crate::http::error::ApiError;
 use crate::http::exports::{self, ExportedFile};
+use crate::http::money::CostBody;
 use crate::http::results::{self, Column};
 use crate::http::usage::UsageBody;
 use crate::queries::{Now, Queries};
@@ -38,6 +39,9 @@ pub(crate) struct QueryBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<u64>,
     usage: UsageBody,
+    /// What it costs, once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<CostBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<QueryErrorBody>,
     /// What an export wrote.
@@ -63,6 +67,8 @@ struct ProgressBody {
     /// The tasks of all stages, and how many are done.
     tasks: u64,
     tasks_done: u64,
+    /// Rows that came out of tasks so far, on all workers.
+    task_rows: u64,
     /// What it will be billed for, once it is planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_processed: Option<u64>,
@@ -144,6 +150,7 @@ pub(super) async fn body_of(queries: &Queries, record: &QueryRecord, now: Option
             .map(|(reader, _)| results::schema_json(&reader.schema())),
         rows: results.as_ref().map(|(_, manifest)| manifest.rows),
         usage: record.usage.into(),
+        cost: record.cost.as_ref().map(CostBody::from),
         error: record.error.clone().map(QueryErrorBody::from),
         files,
         results_expire_at: expiry,
@@ -159,6 +166,7 @@ fn progress(now: &Now, queries: &Queries, record: &QueryRecord) -> ProgressBody 
         stages: now.progress.stages,
         tasks: now.progress.tasks,
         tasks_done: now.progress.tasks_done + now.crew.tasks_done,
+        task_rows: now.progress.task_rows + now.crew.rows,
         elapsed_ms: queries.age(record).as_millis() as u64,
         bytes_processed: now.planned.as_ref().map(|planned| planned.bytes_processed),
     }

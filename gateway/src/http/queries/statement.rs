@@ -7,6 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use wasmhouse_compute::params::Params;
 use wasmhouse_compute::sql;
+use wasmhouse_storage::money::Money;
 
 use crate::error::{Error, Result};
 use crate::queries::{Options, Queries};
@@ -37,6 +38,8 @@ pub(crate) struct Statement {
     pub(crate) params: Option<Params>,
     /// Refuse before running if it would process more bytes.
     pub(crate) max_bytes: Option<u64>,
+    /// Refuse before running if it would cost more, such as `"0.25"`.
+    pub(crate) max_cost: Option<String>,
     /// Time it has.
     pub(crate) timeout_ms: Option<u64>,
     /// Say what it would read, and read nothing.
@@ -61,6 +64,7 @@ impl Statement {
             params: self.params.unwrap_or_default(),
             settings: self.settings,
             max_bytes: self.max_bytes,
+            max_cost: self.max_cost.as_deref().map(max_cost_of).transpose()?,
             timeout: self.timeout_ms.map(Duration::from_millis),
             labels: self.labels,
             request_id: self.request_id,
@@ -92,6 +96,12 @@ pub(crate) fn check_tags(labels: &BTreeMap<String, String>, request_id: Option<&
         return Err(Error::InvalidRequest(message.to_owned()));
     }
     Ok(())
+}
+
+/// An amount of money, as `max_cost` has it.
+pub(crate) fn max_cost_of(text: &str) -> Result<Money> {
+    text.parse()
+        .map_err(|error| Error::InvalidRequest(format!("`max_cost` is {text:?}: {error}")))
 }
 
 /// `key:value,key:value`, or nothing.

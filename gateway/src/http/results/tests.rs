@@ -87,6 +87,7 @@ fn end(page: Option<Page>) -> End {
         query_id: "q_1".to_owned(),
         rows: 3,
         bytes_processed: 24,
+        cost: Some("0.5".to_owned()),
         elapsed_ms: 5,
         page,
     }

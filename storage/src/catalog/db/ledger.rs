@@ -6,7 +6,17 @@ use sqlx::{AnyConnection, Row, query};
 use super::{changed, hex, parsed, unreadable};
 use crate::Result;
 use crate::ids::{ProjectId, QueryId};
-use crate::ledger::{GENESIS, Head, StoredLine};
+use crate::ledger::{GENESIS, Head, SignedReceipt, StoredLine};
+
+/// The columns of a line, by name.
+macro_rules! select_lines {
+    ($which:literal) => {
+        concat!(
+            "select project, seq, query, entry, prev_hash, hash, receipt, signature, signed_by from ledger where ",
+            $which
+        )
+    };
+}
 
 /// A project's chain before its first line.
 pub(crate) async fn insert_head(conn: &mut AnyConnection, project: &ProjectId) -> Result<()> {
@@ -43,14 +53,20 @@ pub(crate) async fn head(conn: &mut AnyConnection, project: &ProjectId) -> Resul
 }
 
 pub(crate) async fn insert(conn: &mut AnyConnection, line: &StoredLine) -> Result<()> {
-    let insert =
-        query("insert into ledger (project, seq, query, entry, prev_hash, hash) values ($1, $2, $3, $4, $5, $6)")
-            .bind(line.project.as_str())
-            .bind(line.seq)
-            .bind(line.query.to_string())
-            .bind(line.entry.as_str())
-            .bind(hex(&line.prev_hash))
-            .bind(hex(&line.hash));
+    let receipt = line.receipt.as_ref();
+    let insert = query(
+        "insert into ledger (project, seq, query, entry, prev_hash, hash, receipt, signature, signed_by)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(line.project.as_str())
+    .bind(line.seq)
+    .bind(line.query.to_string())
+    .bind(line.entry.as_str())
+    .bind(hex(&line.prev_hash))
+    .bind(hex(&line.hash))
+    .bind(receipt.map(|receipt| receipt.text.as_str()))
+    .bind(receipt.map(|receipt| receipt.signature.as_str()))
+    .bind(receipt.map(|receipt| receipt.key.as_str()));
     changed(conn, insert).await?;
     Ok(())
 }
@@ -61,15 +77,12 @@ pub(crate) async fn after(
     after_seq: i64,
     limit: u32,
 ) -> Result<Vec<StoredLine>> {
-    let rows = query(
-        "select project, seq, query, entry, prev_hash, hash from ledger where project = $1 and seq > $2
-         order by seq limit $3",
-    )
-    .bind(project.as_str())
-    .bind(after_seq)
-    .bind(i64::from(limit))
-    .fetch_all(conn)
-    .await?;
+    let rows = query(select_lines!("project = $1 and seq > $2 order by seq limit $3"))
+        .bind(project.as_str())
+        .bind(after_seq)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(line_of).collect()
 }
 
@@ -78,7 +91,7 @@ pub(crate) async fn of_query(
     project: &ProjectId,
     id: &QueryId,
 ) -> Result<Option<StoredLine>> {
-    let row = query("select project, seq, query, entry, prev_hash, hash from ledger where project = $1 and query = $2")
+    let row = query(select_lines!("project = $1 and query = $2"))
         .bind(project.as_str())
         .bind(id.to_string())
         .fetch_optional(conn)
@@ -101,7 +114,19 @@ fn line_of(row: &AnyRow) -> Result<StoredLine> {
         entry: row.try_get("entry")?,
         prev_hash: hash(row, "prev_hash")?,
         hash: hash(row, "hash")?,
+        receipt: receipt_of(row)?,
     })
+}
+
+fn receipt_of(row: &AnyRow) -> Result<Option<SignedReceipt>> {
+    let Some(text) = row.try_get("receipt")? else {
+        return Ok(None);
+    };
+    Ok(Some(SignedReceipt {
+        text,
+        signature: row.try_get("signature")?,
+        key: row.try_get("signed_by")?,
+    }))
 }
 
 fn hash(row: &AnyRow, column: &str) -> Result<[u8; 32]> {

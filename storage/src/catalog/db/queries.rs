@@ -22,7 +22,7 @@ macro_rules! select_queries {
             "select id, project, request_id, fingerprint, ",
             $statement,
             " as statement, kind, labels, state, created_at, started_at, ended_at, owner, ",
-            "lease_until, cancel_requested_at, attempts, usage, error, target, results_state, ",
+            "lease_until, cancel_requested_at, attempts, usage, cost, error, target, results_state, ",
             $results,
             " as results from queries where ",
             $which
@@ -35,8 +35,8 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     let insert = query(
         "insert into queries (
              id, project, request_id, statement, kind, labels, state, created_at, started_at, owner, lease_until,
-             attempts, usage, fingerprint, ended_at, error, results, results_state, profile
-         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+             attempts, usage, fingerprint, ended_at, error, results, results_state, profile, cost
+         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
          on conflict do nothing",
     )
     .bind(record.id.to_string())
@@ -57,7 +57,8 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     .bind(record.error.as_ref().map(text).transpose()?)
     .bind(record.results.as_deref())
     .bind(results_state(record.results.as_deref()))
-    .bind(record.profile.as_deref());
+    .bind(record.profile.as_deref())
+    .bind(record.cost.as_ref().map(text).transpose()?);
     let inserted = changed(conn, insert)
         .await
         .map_err(|error| flag_missing_project(error, &record.project))?;
@@ -100,7 +101,7 @@ pub(crate) async fn intend(conn: &mut AnyConnection, id: &QueryId, intent: &Writ
 pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: Timestamp) -> Result<Option<Ended>> {
     let row = query(
         "update queries set state = $2, ended_at = $3, usage = $4, error = $5, results = $6, results_state = $7,
-             profile = $8
+             profile = $8, cost = $9
          where id = $1 and ended_at is null
          returning project, kind, labels",
     )
@@ -112,6 +113,7 @@ pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: 
     .bind(end.results.as_deref())
     .bind(results_state(end.results.as_deref()))
     .bind(end.profile.as_deref())
+    .bind(text(&end.cost)?)
     .fetch_optional(conn)
     .await?;
     let ended = |row: &AnyRow| {
@@ -328,6 +330,7 @@ fn record_of(row: &AnyRow) -> Result<QueryRecord> {
         cancel_requested,
         attempts: number(row, "attempts")?,
         usage: json(row, "usage")?,
+        cost: json_if_any(row, "cost")?,
         error: json_if_any(row, "error")?,
         results: row.try_get("results")?,
         results_expired,

@@ -8,6 +8,7 @@ use super::*;
 use crate::catalog::{Catalog, Effect, TableRecord};
 use crate::ids::{QueryId, TableName};
 use crate::ledger::Ledger;
+use crate::money::{Cost, Free};
 use crate::queries::{Created, End, NewQuery, Queries, QueryRecord, QueryState, Usage};
 
 /// A PostgreSQL server to test on as well, by URL. Each world is a schema of its own in it.
@@ -148,6 +149,25 @@ pub(crate) fn publish(table: &TableRecord) -> Effect {
     }
 }
 
+fn why(state: QueryState) -> Free {
+    match state {
+        QueryState::Cancelled => Free::Cancelled,
+        QueryState::Abandoned => Free::Abandoned,
+        QueryState::Lost => Free::Lost,
+        _ => Free::Failed,
+    }
+}
+
+pub(crate) fn cost(amount: &str, free: Option<Free>) -> Cost {
+    Cost {
+        amount: amount.parse().expect("money"),
+        currency: "USD".to_owned(),
+        prices: "test".to_owned(),
+        items: Vec::new(),
+        free,
+    }
+}
+
 pub(crate) fn done(effect: Effect) -> End {
     let usage = Usage {
         bytes_processed: 1_000,
@@ -161,7 +181,8 @@ pub(crate) fn done(effect: Effect) -> End {
         results: None,
         profile: None,
         effect,
-        billed: true,
+        cost: cost("0.25", None),
+        receipt: None,
     }
 }
 
@@ -173,7 +194,8 @@ pub(crate) fn unbilled(state: QueryState) -> End {
         results: None,
         profile: None,
         effect: Effect::None,
-        billed: false,
+        cost: cost("0", Some(why(state))),
+        receipt: None,
     }
 }
 

@@ -121,6 +121,19 @@ pub(crate) async fn lease(conn: &mut AnyConnection, wanted: &Wanted<'_>, now: Ti
     rows.iter().map(leased_of).collect()
 }
 
+/// How many nobody has, whoever's they were last.
+pub(crate) async fn free(conn: &mut AnyConnection, build: &str, now: Timestamp) -> Result<u64> {
+    let row = query(
+        "select count(*) as free from workers
+         where owner is null and state = 'ready' and build = $1 and alive_until > $2",
+    )
+    .bind(build)
+    .bind(now.micros())
+    .fetch_one(conn)
+    .await?;
+    number(&row, "free")
+}
+
 /// Spends workers that are idle for other projects, the longest idle first, so that new ones take their places.
 pub(crate) async fn spend_idle(conn: &mut AnyConnection, wanted: &Wanted<'_>, now: Timestamp) -> Result<u64> {
     let spend = query(
