@@ -170,7 +170,8 @@ async fn a_json_document_holds_the_schema_the_same_rows_and_the_end() {
         serde_json::to_value(schema_json(&batch.schema())).expect("JSON")
     );
     assert_eq!(document["query_id"], "q_1");
-    let end = json!({"status": "done", "query_id": "q_1", "rows": 3, "bytes_processed": 24, "elapsed_ms": 5});
+    let end =
+        json!({"status": "done", "query_id": "q_1", "rows": 3, "bytes_processed": 24, "cost": "0.5", "elapsed_ms": 5});
     assert_eq!(document["end"], end);
 }
 
