@@ -386,19 +386,13 @@ impl Config {
         }
     }
 
-    /// With so many child processes, all of them for a query that deserves them; with none, for workers that register.
-    pub(crate) fn with_children(mut self, children: usize) -> Self {
-        match children {
-            0 if self.workers.source == WorkerSource::Children => self.workers.source = WorkerSource::Registered,
-            0 => {}
-            _ => {
-                self.workers.source = WorkerSource::Children;
-                self.workers.max = children;
-                if self.queries.workers_max == 0 {
-                    self.queries.workers_max = children;
-                }
-            }
-        }
+    /// With child processes, of which a query that deserves them has so many beside its head.
+    pub(crate) fn with_further_children(mut self, further: usize) -> Self {
+        let of_query = 1 + further;
+        self.workers.source = WorkerSource::Children;
+        self.queries.workers_max = of_query;
+        // And one for whoever comes next.
+        self.workers.max = self.workers_max().max(of_query + 1);
         self
     }
 
@@ -523,11 +517,11 @@ mod tests {
         let mut config = Config::default();
         assert_eq!(config.workers_of_query(), 1);
 
-        let counted = config.clone().with_children(3);
-        assert_eq!((counted.workers_max(), counted.workers_of_query()), (3, 3));
-        assert_eq!(counted.workers_max_per_project(), 2, "a neighbour finds one");
-        let none = config.clone().with_children(0);
-        assert_eq!(none.workers.source, WorkerSource::Registered);
+        let alone = config.clone().with_further_children(0);
+        assert_eq!(alone.workers_of_query(), 1);
+        let crowd = config.clone().with_further_children(100);
+        assert_eq!((crowd.workers_of_query(), crowd.workers_max()), (101, 102));
+        assert_eq!(crowd.workers_max_per_project(), 101, "a neighbour finds one");
 
         config.workers.source = WorkerSource::Registered;
         config.workers.max = 9;

@@ -29,8 +29,7 @@ pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Child processes that work on queries, all but one of them on one that is large enough; 0: none, but workers that
-    /// register [default: twice the cores, one of them for a query]
+    /// Child processes that a query has beside its first, if it is large enough for them [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=256))]
     workers: Option<u16>,
     /// The folder of everything that is not configured elsewhere [default: data]
@@ -47,7 +46,7 @@ pub(crate) async fn run(args: Args) -> Result<(), BoxError> {
     config.listen = args.listen.unwrap_or(config.listen);
     config.data = args.data.unwrap_or(config.data);
     if let Some(workers) = args.workers {
-        config = config.with_children(workers.into());
+        config = config.with_further_children(workers.into());
     }
     super::start_log(&config.log)?;
 
