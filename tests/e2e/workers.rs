@@ -47,6 +47,28 @@ pub(super) async fn runs_on_its_workers(warehouse: &Warehouse, id: &str) {
 }
 
 #[tokio::test]
+async fn serve_is_told_how_many_workers_a_query_has_beside_its_first() {
+    let mut warehouse = numbers("[queries]\nmib_per_worker = 1\n").await;
+    let sql = "select g, count(*) as n from s.numbers group by g order by g limit 1";
+
+    for further in [0, 1, 2] {
+        warehouse.restart_with(&["--workers", &further.to_string()]).await;
+        let id = warehouse.send(sql).await;
+        warehouse.ended(&id).await;
+
+        let rows = warehouse.get(&format!("/v1/queries/{id}/results")).await.expect("rows");
+        assert_eq!(rows["rows"], json!([{ "g": 0, "n": 600 }]));
+        let profile = warehouse
+            .get(&format!("/v1/queries/{id}/profile"))
+            .await
+            .expect("a profile");
+        let stages = profile["stages"].as_array().into_iter().flatten();
+        let most = stages.filter_map(|stage| stage["tasks"].as_u64()).max();
+        assert_eq!(most, Some(1 + further), "{profile}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_join_finds_out_on_one_worker_is_kept_from_the_scans_of_others() {
     let warehouse = numbers(THREE_WORKERS).await;
 

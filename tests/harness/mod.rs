@@ -103,7 +103,7 @@ impl Warehouse {
     }
 
     async fn on(data: TempDir, config: Option<PathBuf>) -> Self {
-        let (server, caller) = launch(data.path(), config.as_deref()).await;
+        let (server, caller) = launch(data.path(), config.as_deref(), &[]).await;
         Self {
             server: Some(server),
             caller,
@@ -243,7 +243,17 @@ impl Warehouse {
         if let Some(server) = self.server.take() {
             server.kill().await;
         }
-        let (server, caller) = launch(self.data.path(), self.config.as_deref()).await;
+        let (server, caller) = launch(self.data.path(), self.config.as_deref(), &[]).await;
+        self.server = Some(server);
+        self.caller = caller;
+    }
+
+    /// The same, started with more on the command line.
+    pub(crate) async fn restart_with(&mut self, more: &[&str]) {
+        if let Some(server) = self.server.take() {
+            server.kill().await;
+        }
+        let (server, caller) = launch(self.data.path(), self.config.as_deref(), more).await;
         self.server = Some(server);
         self.caller = caller;
     }
@@ -279,8 +289,8 @@ fn new_data() -> TempDir {
         .expect("a temporary directory")
 }
 
-async fn launch(data: &Path, config: Option<&Path>) -> (Server, Caller) {
-    let server = Server::gateway(data, config, &log_path(data)).await;
+async fn launch(data: &Path, config: Option<&Path>, more: &[&str]) -> (Server, Caller) {
+    let server = Server::gateway(data, config, &log_path(data), more).await;
     let client = fs::read_to_string(data.join("client.toml")).expect("the server writes client.toml before it listens");
     let client: toml::Table = client.parse().expect("client.toml is TOML");
     let text = |name: &str| client[name].as_str().expect("client.toml holds texts").to_owned();

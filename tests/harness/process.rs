@@ -43,9 +43,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn gateway(data: &Path, config: Option<&Path>, log: &Path) -> Self {
-        let anywhere = ["--listen", "127.0.0.1:0"].map(str::to_owned);
-        Self::start("serve", "listening on ", data, config, log, &anywhere).await
+    pub(super) async fn gateway(data: &Path, config: Option<&Path>, log: &Path, more: &[&str]) -> Self {
+        let anywhere = ["--listen", "127.0.0.1:0"];
+        let arguments: Vec<String> = anywhere.iter().chain(more).map(|word| (*word).to_owned()).collect();
+        Self::start("serve", "listening on ", data, config, log, &arguments).await
     }
 
     pub(super) async fn worker(data: &Path, config: Option<&Path>, log: &Path, where_to: &[String]) -> Self {
