@@ -13,7 +13,7 @@ use wasmhouse_storage::ledger::SignedReceipt;
 use wasmhouse_storage::money::{Cost, Free, Money};
 use wasmhouse_storage::published::{Prices, Published, SigningKey as PublicKey};
 
-use self::price::{Counts, PriceList, TooMuch, bytes_within, cost};
+use self::price::{Counts, PriceList, TooMuch, bytes_within, cost, free, in_force};
 use self::receipt::{Receipt, Signer};
 use crate::config::BillingConfig;
 use crate::error::{Error, Result};
@@ -94,8 +94,7 @@ impl Billing {
     /// What a query that is accepted now may cost. It keeps its prices to its end, whatever comes into force meanwhile.
     pub(crate) fn terms(&self, at: Timestamp, asked: Option<Money>) -> Terms {
         let lists = self.0.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let in_force = lists.iter().find(|list| list.is_in_force(at)).or(lists.last());
-        let prices = in_force.expect("there is a list, as the settings were checked");
+        let prices = in_force(&lists, at).expect("there is a list, as the settings were checked");
         Terms {
             prices: Arc::clone(prices),
             max_cost: asked.unwrap_or(self.0.max_cost),
@@ -129,13 +128,7 @@ impl Terms {
 
     /// That it costs nothing, and why.
     pub(crate) fn free(&self, why: Free) -> Cost {
-        Cost {
-            amount: Money::ZERO,
-            currency: self.prices.currency.clone(),
-            prices: self.prices.version.clone(),
-            items: Vec::new(),
-            free: Some(why),
-        }
+        free(&self.prices, why)
     }
 
     /// The most bytes that it may process, besides what it loads. None: it costs more than it may without any.

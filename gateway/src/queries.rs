@@ -193,7 +193,8 @@ impl Queries {
         house.admission.refuse_if_full(&caller.project)?;
         let record = house.records.draft(self.new_query(&caller.project, &work, &options))?;
         let live = house.live.enter(&record.id, left);
-        let flight = self.flight(record, work, options, live, Flight::unrecorded);
+        let terms = self.terms(&record, &options);
+        let flight = Flight::unrecorded(record, work, options, live, terms);
         let accepted = Accepted::of(&flight);
         // It is awaited through its end, and at shutdown through `drain`.
         tokio::spawn(flight::drive(self.clone(), flight));
@@ -239,7 +240,8 @@ impl Queries {
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {
             Ok(Created::New(record)) => {
-                let flight = self.flight(record, work, options, live, Flight::recorded);
+                let terms = self.terms(&record, &options);
+                let flight = Flight::recorded(record, work, options, live, terms);
                 Ok(Begun::New(Box::new(flight)))
             }
             Ok(Created::Existing(record)) => {
@@ -255,17 +257,9 @@ impl Queries {
         }
     }
 
-    /// A query on its way, at the prices of the moment when it was accepted.
-    fn flight(
-        &self,
-        record: QueryRecord,
-        work: Work,
-        options: Options,
-        live: Arc<Live>,
-        start: fn(QueryRecord, Work, Options, Arc<Live>, Terms) -> Flight,
-    ) -> Flight {
-        let terms = self.0.billing.terms(record.created_at, options.max_cost);
-        start(record, work, options, live, terms)
+    /// The prices of a query are those of the moment when it was accepted.
+    fn terms(&self, record: &QueryRecord, options: &Options) -> Terms {
+        self.0.billing.terms(record.created_at, options.max_cost)
     }
 
     fn new_query(&self, project: &ProjectId, work: &Work, options: &Options) -> NewQuery {

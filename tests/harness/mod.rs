@@ -240,12 +240,25 @@ impl Warehouse {
 
     /// Starts the gateway again on the same data. It has a new port.
     pub(crate) async fn restart(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.kill().await;
-        }
-        let (server, caller) = launch(self.data.path(), self.config.as_deref(), &[]).await;
-        self.server = Some(server);
-        self.caller = caller;
+        self.restart_with(&[]).await;
+    }
+
+    /// Kills the server and starts another one, which must not come up. Says what it said.
+    pub(crate) async fn refuses_to_start(&mut self) -> String {
+        self.kill().await;
+        let settings = self.data().join("wasmhouse.toml").display().to_string();
+        let serve = [
+            "serve",
+            "--exit-with-parent",
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            &settings,
+        ];
+        let output = self.command(&serve).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "it came up: {told}");
+        told
     }
 
     /// The same, started with more on the command line.

@@ -10,7 +10,6 @@ use wasmhouse_storage::ids::ProjectId;
 use wasmhouse_storage::ledger::{GENESIS, Head, Ledger, LedgerLine, MAX_PAGE, SignedReceipt};
 
 use super::Billing;
-use super::receipt::hex;
 use crate::error::{Error, Result};
 
 /// A line of the file. The order of the fields is that of its text.
@@ -99,9 +98,9 @@ pub(crate) async fn lines(
     let end = End {
         project: project.clone(),
         after,
-        after_hash: hex(&after_hash),
+        after_hash: hex::encode(after_hash),
         seq: last,
-        hash: hex(&hash),
+        hash: hex::encode(hash),
         at: Clock::System.now(),
     };
     let end = serde_json::to_string(&end).map_err(|error| Error::Internal(error.into()))?;
@@ -132,8 +131,8 @@ impl From<LedgerLine> for Line {
         Self {
             seq: line.seq,
             entry: line.entry,
-            prev_hash: hex(&line.prev_hash),
-            hash: hex(&line.hash),
+            prev_hash: hex::encode(line.prev_hash),
+            hash: hex::encode(line.hash),
             receipt: line.receipt,
         }
     }

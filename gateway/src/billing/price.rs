@@ -1,10 +1,12 @@
 //! Usage becomes money: pure, and the only place where it does. A quote, a ceiling, a bill and whoever checks one ask here.
 
+use std::borrow::Borrow;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use wasmhouse_storage::clock::Timestamp;
-use wasmhouse_storage::money::{Cost, Item, Money, What};
-use wasmhouse_storage::queries::Usage;
+use wasmhouse_storage::money::{Cost, Free, Item, Money, What};
+use wasmhouse_storage::queries::{QueryState, Usage};
 
 use crate::error::{Error, Result};
 
@@ -70,7 +72,7 @@ impl PriceList {
     }
 
     /// Whether it is in force at this moment, if none that is newer is.
-    pub(crate) fn is_in_force(&self, at: Timestamp) -> bool {
+    fn is_in_force(&self, at: Timestamp) -> bool {
         self.from.timestamp_micros() <= at.micros()
     }
 
@@ -119,6 +121,34 @@ fn sum(items: &[Item]) -> Result<Money, TooMuch> {
         all = all.plus(item.amount).ok_or(TooMuch)?;
     }
     Ok(all)
+}
+
+/// The list that is in force at this moment; before any is, the first. `lists` has the newest first.
+pub(crate) fn in_force<T: Borrow<PriceList>>(lists: &[T], at: Timestamp) -> Option<&T> {
+    let is_in_force = |list: &&T| Borrow::<PriceList>::borrow(*list).is_in_force(at);
+    lists.iter().find(is_in_force).or(lists.last())
+}
+
+/// That a query costs nothing, and why.
+pub(crate) fn free(prices: &PriceList, why: Free) -> Cost {
+    Cost {
+        amount: Money::ZERO,
+        currency: prices.currency.clone(),
+        prices: prices.version.clone(),
+        items: Vec::new(),
+        free: Some(why),
+    }
+}
+
+/// Why a query that ended so costs nothing. None: it is paid for.
+pub(crate) fn why_free(outcome: QueryState) -> Option<Free> {
+    match outcome {
+        QueryState::Done => None,
+        QueryState::Cancelled => Some(Free::Cancelled),
+        QueryState::Abandoned => Some(Free::Abandoned),
+        QueryState::Lost => Some(Free::Lost),
+        QueryState::Failed | QueryState::Pending | QueryState::Running | QueryState::Committing => Some(Free::Failed),
+    }
 }
 
 /// The most bytes that a query may process, besides what it loads, so that it costs no more than `most`. None: it costs more

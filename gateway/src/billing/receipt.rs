@@ -125,14 +125,14 @@ impl Signer {
     pub(crate) fn public_key(&self) -> PublicKey {
         PublicKey {
             id: self.id.to_string(),
-            public_key: hex(self.pair.public_key().as_ref()),
+            public_key: hex::encode(self.pair.public_key().as_ref()),
         }
     }
 
     /// Signs this text.
     pub(crate) fn sign(&self, text: String) -> SignedReceipt {
         SignedReceipt {
-            signature: hex(self.pair.sign(text.as_bytes()).as_ref()),
+            signature: hex::encode(self.pair.sign(text.as_bytes()).as_ref()),
             key: self.id.to_string(),
             text,
         }
@@ -164,24 +164,9 @@ pub(crate) fn id_of(public_key: &[u8]) -> String {
     hash[..16].to_owned()
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The bytes of lower-case hexadecimal digits. There is one way to write them, so that a changed letter is a changed text.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |letter: u8| match letter {
-        b'0'..=b'9' => Some(letter - b'0'),
-        b'a'..=b'f' => Some(letter - b'a' + 10),
-        _ => None,
-    };
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect()
+    hex::decode(text).ok().filter(|bytes| hex::encode(bytes) == text)
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ids::{ProjectId, QueryId};
 use wasmhouse_storage::ledger::{GENESIS, LedgerLine, SignedReceipt, chained, receipt_hash};
-use wasmhouse_storage::money::{Cost, Free, Money};
+use wasmhouse_storage::money::Money;
 use wasmhouse_storage::queries::QueryState;
 
 use super::export::{Begin, End, Exported, Line};
-use super::price::{Counts, PriceList, cost};
-use super::receipt::{Receipt, hex, is_signed, unhex};
+use super::price::{Counts, PriceList, cost, free, in_force, why_free};
+use super::receipt::{Receipt, is_signed, unhex};
 
 /// What bills are checked with.
 #[derive(Debug, Default)]
@@ -56,9 +56,7 @@ pub(crate) struct Broken {
 /// How far the file is.
 struct Check<'a> {
     known: &'a Known,
-    project: ProjectId,
-    /// The last line of the ledger so far. The hash is not known before the first, unless nothing comes before that.
-    seq: i64,
+    /// The hash of the last line of the ledger so far. It is not known before the first, unless nothing comes before that.
     hash: Option<[u8; 32]>,
     /// The hash that the first line of the file follows.
     first: Option<[u8; 32]>,
@@ -109,8 +107,6 @@ impl<'a> Check<'a> {
     fn new(known: &'a Known, project: ProjectId, after: i64) -> Self {
         Self {
             known,
-            project: project.clone(),
-            seq: after,
             hash: (after == 0).then_some(GENESIS),
             first: (after == 0).then_some(GENESIS),
             queries: HashSet::new(),
@@ -129,6 +125,11 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The last line of the ledger so far.
+    fn seq(&self) -> i64 {
+        self.so_far.after.saturating_add_unsigned(self.so_far.lines)
+    }
+
     fn line(&mut self, exported: Line) -> Result<(), String> {
         let Line {
             seq,
@@ -137,7 +138,7 @@ impl<'a> Check<'a> {
             hash,
             receipt,
         } = exported;
-        let expected = self.seq + 1;
+        let expected = self.seq().saturating_add(1);
         if seq != expected {
             return Err(format!("line {expected} of the ledger is missing; this is line {seq}"));
         }
@@ -150,7 +151,7 @@ impl<'a> Check<'a> {
         }
         let line = LedgerLine::read(entry, prev_hash, hash, receipt)
             .map_err(|_| "what it says cannot be read; a newer version may know more".to_owned())?;
-        if (&line.project, line.seq) != (&self.project, seq) {
+        if (&line.project, line.seq) != (&self.so_far.project, seq) {
             return Err(format!("it is line {} of {}", line.seq, line.project));
         }
         if !self.queries.insert(line.query.clone()) {
@@ -159,7 +160,7 @@ impl<'a> Check<'a> {
         self.first.get_or_insert(prev_hash);
         let receipt = self.receipt(&line)?;
         self.cost(&line, receipt.as_ref())?;
-        (self.seq, self.hash) = (seq, Some(hash));
+        self.hash = Some(hash);
         self.so_far.lines += 1;
         Ok(())
     }
@@ -230,13 +231,7 @@ impl<'a> Check<'a> {
         let version = &said.prices;
         let list = self.known.prices.iter().find(|list| list.version == *version);
         let list = list.ok_or_else(|| format!("the price list {version} is not known"))?;
-        let in_force = receipt.and_then(|receipt| {
-            let lists = &self.known.prices;
-            lists
-                .iter()
-                .find(|list| list.is_in_force(receipt.created_at))
-                .or(lists.last())
-        });
+        let in_force = receipt.and_then(|receipt| in_force(&self.known.prices, receipt.created_at));
         if let Some(in_force) = in_force
             && in_force.version != *version
         {
@@ -245,19 +240,14 @@ impl<'a> Check<'a> {
                 in_force.version
             ));
         }
-        if said.free != free_as(line.outcome) {
+        if said.free != why_free(line.outcome) {
             return Err(format!(
                 "it ended as {}, which does not cost what it says",
                 line.outcome
             ));
         }
         let should = match said.free {
-            Some(_) => Cost {
-                amount: Money::ZERO,
-                currency: list.currency.clone(),
-                items: Vec::new(),
-                ..said.clone()
-            },
+            Some(why) => free(list, why),
             None => cost(list, Counts::from(&line.usage)).map_err(|error| error.to_string())?,
         };
         if *said != should {
@@ -286,38 +276,27 @@ impl<'a> Check<'a> {
         self.signature(signed)?;
         let end: End = serde_json::from_str(&signed.text)
             .map_err(|error| format!("the end of the ledger cannot be read: {error}"))?;
-        if end.project != self.project {
+        if end.project != self.so_far.project {
             return Err(format!("it is the end of the ledger of {}", end.project));
         }
-        if end.seq != self.seq {
+        if end.seq != self.seq() {
             return Err(format!(
                 "the ledger ends with line {}; line {} is missing",
                 end.seq,
-                self.seq + 1
+                self.seq().saturating_add(1)
             ));
         }
-        if end.after != self.so_far.after || self.first.is_some_and(|first| hex(&first) != end.after_hash) {
+        if end.after != self.so_far.after || self.first.is_some_and(|first| hex::encode(first) != end.after_hash) {
             return Err(format!(
                 "the file begins after line {}, and says {}",
                 end.after, self.so_far.after
             ));
         }
-        if self.hash.is_some_and(|hash| hex(&hash) != end.hash) {
+        if self.hash.is_some_and(|hash| hex::encode(hash) != end.hash) {
             return Err("it is the end of another ledger: its hash is another".to_owned());
         }
         self.so_far.at = Some(end.at);
         Ok(())
-    }
-}
-
-/// Why a query that ended so costs nothing; none if it is paid for.
-fn free_as(outcome: QueryState) -> Option<Free> {
-    match outcome {
-        QueryState::Done => None,
-        QueryState::Cancelled => Some(Free::Cancelled),
-        QueryState::Abandoned => Some(Free::Abandoned),
-        QueryState::Lost => Some(Free::Lost),
-        QueryState::Failed | QueryState::Pending | QueryState::Running | QueryState::Committing => Some(Free::Failed),
     }
 }
 

@@ -17,7 +17,6 @@ use super::extract::Query;
 use super::money::CostBody;
 use super::usage::UsageBody;
 use crate::access::Caller;
-use crate::billing::receipt::hex;
 use crate::billing::{Billing, export};
 use crate::error::Error;
 
@@ -146,8 +145,8 @@ fn item(line: LedgerLine) -> LedgerItem {
         state: line.outcome.as_str(),
         cost: line.cost.as_ref().map(CostBody::from),
         entry: line.entry,
-        prev_hash: hex(&line.prev_hash),
-        hash: hex(&line.hash),
+        prev_hash: hex::encode(line.prev_hash),
+        hash: hex::encode(line.hash),
         receipt: line.receipt.map(ReceiptBody::from),
     }
 }

@@ -25,7 +25,7 @@ use super::flight::Flight;
 use super::landed::{Commit, Landed};
 use super::live::Now;
 use super::target::How;
-use crate::billing::price::Counts;
+use crate::billing::price::{Counts, why_free};
 use crate::billing::receipt::Receipt;
 use crate::error::{Error, Result};
 
@@ -170,7 +170,10 @@ async fn end_without_answer(house: &House, flight: &Flight, error: &Error) -> Qu
         _ => QueryState::Failed,
     };
     let now = flight.live.now();
-    let (usage, cost) = (now.unanswered(), flight.terms.free(free(state)));
+    let (usage, cost) = (
+        now.unanswered(),
+        flight.terms.free(why_free(state).unwrap_or(Free::Failed)),
+    );
     let receipt = house.billing.receipt(&Receipt::of(&flight.record, state, usage, &cost));
     let end = End {
         state,
@@ -190,16 +193,6 @@ async fn end_without_answer(house: &House, flight: &Flight, error: &Error) -> Qu
             error!(query.id = %flight.record.id, "the end of a query could not be recorded: {error}");
             unsettled(flight)
         }
-    }
-}
-
-/// Why a query that ended so, without an answer, costs nothing.
-fn free(state: QueryState) -> Free {
-    match state {
-        QueryState::Cancelled => Free::Cancelled,
-        QueryState::Abandoned => Free::Abandoned,
-        QueryState::Lost => Free::Lost,
-        _ => Free::Failed,
     }
 }
 

@@ -1,6 +1,6 @@
 use chrono::DateTime;
 use wasmhouse_storage::clock::{Clock, Timestamp};
-use wasmhouse_storage::money::Free;
+use wasmhouse_storage::money::{Cost, Free};
 use wasmhouse_storage::queries::{QueryState, Usage};
 
 use super::*;
@@ -89,8 +89,8 @@ impl World {
             texts.push(Exported::Line(Line {
                 seq,
                 entry,
-                prev_hash: hex(&prev_hash),
-                hash: hex(&hash),
+                prev_hash: hex::encode(prev_hash),
+                hash: hex::encode(hash),
                 receipt: Some(signed),
             }));
             prev_hash = hash;
@@ -98,9 +98,9 @@ impl World {
         let end = End {
             project,
             after: 0,
-            after_hash: hex(&GENESIS),
+            after_hash: hex::encode(GENESIS),
             seq: count,
-            hash: hex(&prev_hash),
+            hash: hex::encode(prev_hash),
             at: clock.now(),
         };
         texts.push(Exported::End(
