@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::config::{ConfigOptions, Dialect};
 use datafusion::error::DataFusionError;
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::ViewRecord;
 use wasmhouse_storage::ids::{DatasetName, ProjectId};
-use wasmhouse_storage::tables::Keys;
+use wasmhouse_storage::tables::{Keys, footers};
 
 use crate::dependencies::Doubtful;
 use crate::sql::{Limits, blame, dialect, parse};
@@ -41,6 +42,9 @@ pub struct Resources {
     /// Threads, and so partitions of a plan.
     pub threads: usize,
 }
+
+/// Memory for footers of files that were read before.
+const FOOTERS_BYTES: usize = 256 << 20;
 
 /// The dataset of a session that was given none. No dataset can have this name, so a name of one part finds nothing.
 const NOWHERE: &str = "no dataset";
@@ -207,10 +211,13 @@ fn runtime(bucket: &Bucket, resources: &Resources) -> Result<Arc<RuntimeEnv>, Da
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![resources.spill_dir.clone()]))
         .with_max_temp_directory_size(resources.spill_bytes);
+    let footers = CacheManagerConfig::default()
+        .with_file_metadata_cache(Some(footers(bucket, FOOTERS_BYTES)))
+        .with_metadata_cache_limit(FOOTERS_BYTES);
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(disk)
-        .with_metadata_cache_limit(256 << 20)
+        .with_cache_manager(footers)
         // A staged upload is read once; a cached listing of it would outlive it.
         .with_object_list_cache_limit(0)
         .build_arc()?;

@@ -5,9 +5,11 @@
 //! [`Frame::Failed`].
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
+use wasmhouse_storage::bucket::Reads;
 use wasmhouse_storage::catalog::Relation;
 use wasmhouse_storage::ids::{DatasetName, ProjectId, QueryId};
 use wasmhouse_storage::queries::Usage;
@@ -182,7 +184,7 @@ pub enum Frame {
 pub struct Report {
     /// What the head knows of it.
     pub usage: Usage,
-    /// Whether that has what other workers read. If not, they know.
+    /// Whether that has what other workers spilled and sent. If not, they know. What they read they say themselves.
     pub is_complete: bool,
     /// Its [`Profile`](crate::profile::Profile) in JSON. None when there was no plan worth one.
     pub profile: Option<String>,
@@ -250,8 +252,8 @@ pub struct PartUsage {
     pub peak_memory_bytes: u64,
     /// Rows that came out of its tasks.
     pub rows: u64,
-    /// Bytes read from storage.
-    pub bytes_read: u64,
+    /// What it read.
+    pub reads: Reads,
     /// Bytes that its tasks wrote to disk because memory was short.
     pub bytes_spilled: u64,
     /// Bytes that came to its tasks from other workers.
@@ -260,12 +262,29 @@ pub struct PartUsage {
     pub tasks_done: u64,
 }
 
+impl AddAssign for PartUsage {
+    /// What several workers used: what is counted adds up, of what is a maximum the larger remains.
+    fn add_assign(&mut self, other: Self) {
+        self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_memory_bytes);
+        self.reads += other.reads;
+        for (mine, theirs) in [
+            (&mut self.cpu_ms, other.cpu_ms),
+            (&mut self.rows, other.rows),
+            (&mut self.bytes_spilled, other.bytes_spilled),
+            (&mut self.bytes_shuffled, other.bytes_shuffled),
+            (&mut self.tasks_done, other.tasks_done),
+        ] {
+            *mine = mine.saturating_add(theirs);
+        }
+    }
+}
+
 /// How far a query has come, as its head sees it.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Rows that came out so far.
     pub rows: u64,
-    /// Bytes read from storage so far.
+    /// Bytes that the head has read of the bucket so far.
     pub bytes_read: u64,
     /// CPU time of the head so far.
     pub cpu_ms: u64,

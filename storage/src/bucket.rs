@@ -10,6 +10,7 @@
 
 mod local;
 mod prefix;
+mod reads;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,9 @@ use crate::clock::Timestamp;
 use crate::ids::{ProjectId, QueryId, TableName};
 use crate::tables::TableLocation;
 use crate::{Error, Result};
+
+pub(crate) use reads::ReadCount;
+pub use reads::Reads;
 
 /// The longest name of an export, in bytes.
 const MAX_EXPORT_NAME_BYTES: usize = 512;
@@ -60,6 +64,7 @@ impl fmt::Debug for BucketConfig {
 #[derive(Clone)]
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
+    reads: ReadCount,
     /// The directory, if it is one.
     disk: Option<Arc<local::DurableDisk>>,
     /// What an outsider puts before a path: `/abs/dir` or `s3://bucket/prefix`, without a slash at the end.
@@ -90,11 +95,7 @@ impl Bucket {
             true => Arc::from(store),
             false => Arc::new(prefix::Below::new(store, prefix)),
         };
-        Ok(Self {
-            store,
-            disk: None,
-            outside: config.url.as_str().trim_end_matches('/').to_owned(),
-        })
+        Ok(Self::new(store, None, config.url.as_str()))
     }
 
     fn open_directory(url: &Url) -> Result<Self> {
@@ -109,11 +110,18 @@ impl Bucket {
         })?;
         let outside = disk.root().display().to_string();
         let disk = Arc::new(disk);
-        Ok(Self {
-            store: Arc::clone(&disk) as Arc<dyn ObjectStore>,
-            disk: Some(disk),
+        let store = Arc::clone(&disk) as Arc<dyn ObjectStore>;
+        Ok(Self::new(store, Some(disk), &outside))
+    }
+
+    fn new(store: Arc<dyn ObjectStore>, disk: Option<Arc<local::DurableDisk>>, outside: &str) -> Self {
+        let reads = ReadCount::default();
+        Self {
+            store: Arc::new(reads::Counted::new(store, reads.clone())),
+            reads,
+            disk,
             outside: outside.trim_end_matches('/').to_owned(),
-        })
+        }
     }
 
     /// The same bucket seen through another store: a cache, a meter, a test's saboteur.
@@ -121,6 +129,7 @@ impl Bucket {
     pub fn with_store(&self, store: Arc<dyn ObjectStore>) -> Self {
         Self {
             store,
+            reads: self.reads.clone(),
             disk: self.disk.clone(),
             outside: self.outside.clone(),
         }
@@ -155,6 +164,16 @@ impl Bucket {
     /// The store; paths are relative to the bucket's root.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
+    }
+
+    /// What this process has read of the bucket so far.
+    pub fn reads(&self) -> Reads {
+        self.reads.so_far()
+    }
+
+    /// Where it is counted what was read.
+    pub(crate) fn read_count(&self) -> &ReadCount {
+        &self.reads
     }
 
     /// What an external engine opens to read `path`: `/abs/dir/…` or `s3://bucket/prefix/…`.

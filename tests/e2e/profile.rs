@@ -84,10 +84,49 @@ async fn a_query_of_three_workers_has_stages_of_tasks_that_add_up_to_its_usage()
             assert_eq!(Some(shares.iter().sum()), operator["rows"].as_u64(), "{operator}");
         }
     }
-    for number in ["bytes_read", "bytes_shuffled", "bytes_spilled"] {
+    for number in ["bytes_shuffled", "bytes_spilled"] {
         assert_eq!(Some(sum(&profile, number)), usage[number].as_u64(), "{number}");
     }
+    // Besides what operators read there are logs and footers.
+    assert!(
+        usage["bytes_read"].as_u64() > Some(sum(&profile, "bytes_read")),
+        "{usage}"
+    );
     assert!(sum(&profile, "bytes_shuffled") > 0, "{profile}");
+}
+
+#[tokio::test]
+async fn a_query_says_what_was_read_of_the_bucket_and_what_its_workers_still_knew() {
+    for settings in ["", THREE_WORKERS] {
+        let warehouse = numbers(settings).await;
+        let sums = "select sum(n) from s.numbers";
+        let usage_of = async |sql: &str| {
+            let id = warehouse.send(sql).await;
+            warehouse.ended(&id).await["usage"].clone()
+        };
+        let number = |usage: &Value, name: &str| usage[name].as_u64().expect("a number");
+
+        let first = usage_of(sums).await;
+        // Whoever reads it again has the footers, and reads rows alone.
+        eventually("a worker reads what it has read before", async || {
+            let again = usage_of(sums).await;
+            assert!(
+                number(&again, "bytes_read") > 0 && number(&again, "read_requests") > 0,
+                "{again}"
+            );
+            assert_eq!(
+                again["bytes_processed"], first["bytes_processed"],
+                "caches change no bill"
+            );
+            number(&again, "bytes_cached") > 0
+        })
+        .await;
+        let nothing = usage_of("select 1").await;
+
+        for name in ["bytes_read", "bytes_cached", "read_requests"] {
+            assert_eq!(number(&nothing, name), 0, "{name}: {nothing}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
 /// Which attempt at which query, and whose.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errand {
     /// Whose query it is.
     pub project: ProjectId,
@@ -41,12 +41,9 @@ pub struct Errand {
 /// What a ticket says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
-    /// Whose query it is.
-    pub project: ProjectId,
-    /// Which query.
-    pub query: QueryId,
-    /// Which attempt at it.
-    pub attempt: u32,
+    /// What it is good for.
+    #[serde(flatten)]
+    pub errand: Errand,
     /// When it is over, in seconds since 1970.
     pub exp: u64,
 }
@@ -64,24 +61,13 @@ impl From<&Task> for Errand {
 impl Ticket {
     fn new(errand: &Errand, clock: &Clock, time: Duration) -> Self {
         Self {
-            project: errand.project.clone(),
-            query: errand.query.clone(),
-            attempt: errand.attempt,
+            errand: errand.clone(),
             exp: seconds(clock.now().plus(time)),
         }
     }
 
     fn is_good(&self, clock: &Clock) -> bool {
         self.exp.saturating_add(CLOCKS_DIFFER.as_secs()) > seconds(clock.now())
-    }
-
-    /// What it is good for.
-    pub fn errand(&self) -> Errand {
-        Errand {
-            project: self.project.clone(),
-            query: self.query.clone(),
-            attempt: self.attempt,
-        }
     }
 }
 
@@ -105,8 +91,8 @@ pub(crate) enum Unsealed {
 
 impl Sealed {
     /// What it is good for.
-    pub(crate) fn errand(&self) -> Errand {
-        self.ticket.errand()
+    pub(crate) fn errand(&self) -> &Errand {
+        &self.ticket.errand
     }
 
     /// Whether this is what was asked.
@@ -249,7 +235,7 @@ mod tests {
         assert!(!sealed.contains("the token"));
 
         let asked = unseal("the token", &sealed, &clock).expect("a good seal");
-        assert_eq!(asked.errand(), errand);
+        assert_eq!(asked.errand(), &errand);
         assert!(
             asked.is_for(b"look") && !asked.is_for(b"end"),
             "it is for what was asked"
@@ -278,7 +264,7 @@ mod tests {
         inspector.trust(&signer.public_key());
 
         let read = inspector.inspect(&ticket).expect("a good ticket");
-        assert_eq!((read.project.as_str(), read.attempt), ("acme", 1));
+        assert_eq!((read.errand.project.as_str(), read.errand.attempt), ("acme", 1));
         clock.advance(Duration::from_secs(61));
         assert!(
             inspector.inspect(&ticket).is_some(),

@@ -94,7 +94,7 @@ pub(super) async fn answer(
 /// Runs the task to its last frame.
 async fn work(desk: &Desk, task: Task, mut line: Line) {
     let query = task.query.clone();
-    let meter = Meter::start(desk.tasks.parts.clone());
+    let meter = Meter::start(desk.tasks.gauge.clone());
     let mut ran = None;
     let done = run(desk, task, &mut line, &meter, &mut ran).await;
     if matches!(done, Err(Stop::NobodyListens)) {
@@ -185,7 +185,7 @@ async fn run(
     let sink = Sink::of(&task, &schema).map(Arc::new);
     let is_shared = go.workers.len() > 1;
     if is_shared {
-        desk.tasks.serve(&task.query, task.attempt, &go.tickets);
+        desk.tasks.share(&go.tickets);
         let this = desk.worker.to_local_worker_context(desk.url.clone());
         let sink = sink.map(|sink| (sink, Arc::clone(&meter.rows)));
         state = desk.tasks.session_of_head(

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_distributed::{DistributedExec, NetworkBoundaryExt};
+use datafusion_distributed::NetworkBoundaryExt;
+use wasmhouse_storage::bucket::{Bucket, Reads};
 use wasmhouse_storage::queries::Usage;
 
 use super::memory;
@@ -21,23 +22,22 @@ use crate::task::{PartUsage, Progress, Report};
 #[derive(Debug)]
 pub(super) struct Meter {
     started: Instant,
-    cpu_at_start: Duration,
+    at_start: Reading,
     /// Rows that came out of the plan.
     pub(super) rows: Arc<AtomicU64>,
-    /// What this process does of its own query for others to read.
-    parts: Parts,
+    gauge: Gauge,
 }
 
 impl Meter {
-    /// A reading from now on. `parts` are those of the query that begins.
-    pub(super) fn start(parts: Parts) -> Self {
+    /// A query begins.
+    pub(super) fn start(gauge: Gauge) -> Self {
         memory::reset_peak();
-        parts.begin_anew();
+        gauge.parts.begin_anew();
         Self {
             started: Instant::now(),
-            cpu_at_start: process_cpu(),
+            at_start: gauge.now(),
             rows: Arc::default(),
-            parts,
+            gauge,
         }
     }
 
@@ -47,12 +47,13 @@ impl Meter {
 
     /// How far the plan has come.
     pub(super) fn progress(&self, plan: &Arc<dyn ExecutionPlan>) -> Progress {
-        let parts = self.parts.so_far();
+        let parts = self.gauge.parts.so_far();
         let (stages, tasks) = stages_of(plan);
+        let used = self.gauge.now().since(&self.at_start);
         Progress {
             rows: self.rows(),
-            bytes_read: bytes_read_above(plan) + parts.bytes_read,
-            cpu_ms: millis(process_cpu().saturating_sub(self.cpu_at_start)),
+            bytes_read: used.reads.bytes,
+            cpu_ms: millis(used.cpu),
             stages,
             tasks,
             tasks_done: parts.tasks_done,
@@ -67,21 +68,23 @@ impl Meter {
         let totals = totals.get_or_insert_default();
         if !is_complete {
             // What others did is theirs to say. The head's own stage reads what others send, and its tasks count for themselves.
-            let parts = self.parts.so_far();
+            let parts = self.gauge.parts.so_far();
             let above = ran.map(|ran| Totals::of(&ran.plan)).unwrap_or_default();
-            totals.bytes_read = parts.bytes_read;
             totals.bytes_spilled = above.bytes_spilled + parts.bytes_spilled;
             totals.bytes_shuffled = above.bytes_shuffled + parts.bytes_shuffled;
         }
         let profile = profile.map(|profile| Profile { is_complete, ..profile });
-        let cpu = process_cpu();
-        *last_read() = cpu;
+        let now = self.gauge.now();
+        let used = now.since(&self.at_start);
+        *self.gauge.last_read() = now;
         let usage = Usage {
             rows_returned: self.rows(),
-            cpu_ms: millis(cpu.saturating_sub(self.cpu_at_start)),
+            cpu_ms: millis(used.cpu),
             wall_ms: millis(self.started.elapsed()),
             peak_memory_bytes: memory::peak(),
-            bytes_read: totals.bytes_read,
+            bytes_read: used.reads.bytes,
+            bytes_cached: used.reads.cached_bytes,
+            read_requests: used.reads.requests,
             bytes_spilled: totals.bytes_spilled,
             bytes_shuffled: totals.bytes_shuffled,
             ..Usage::default()
@@ -102,46 +105,70 @@ pub(super) struct Ran {
     pub(super) is_complete: bool,
 }
 
-/// What this process used since that was last read, for a query that another worker is the head of.
-pub(super) fn so_far(parts: &Parts) -> PartUsage {
-    PartUsage {
-        cpu_ms: millis(process_cpu().saturating_sub(*last_read())),
-        peak_memory_bytes: memory::peak(),
-        ..parts.so_far()
+/// What this process has used at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    cpu: Duration,
+    reads: Reads,
+}
+
+impl Reading {
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            reads: self.reads - earlier.reads,
+        }
     }
 }
 
-/// The same, and begins anew.
-pub(super) fn read(parts: &Parts) -> PartUsage {
-    let usage = so_far(parts);
-    *last_read() = process_cpu();
-    memory::reset_peak();
-    parts.begin_anew();
-    usage
+/// What the process uses, query after query. Clones are the same gauge.
+#[derive(Clone, Debug)]
+pub(super) struct Gauge {
+    bucket: Bucket,
+    /// What this process does of the query at hand for other workers to read, or for itself.
+    pub(super) parts: Parts,
+    last_read: Arc<Mutex<Reading>>,
 }
 
-/// The CPU time of this process when it was last read.
-fn last_read() -> MutexGuard<'static, Duration> {
-    static LAST_READ: Mutex<Duration> = Mutex::new(Duration::ZERO);
-    LAST_READ.lock().unwrap_or_else(PoisonError::into_inner)
-}
+impl Gauge {
+    /// The gauge of a process that reads of `bucket`.
+    pub(super) fn new(bucket: Bucket) -> Self {
+        Self {
+            bucket,
+            parts: Parts::default(),
+            last_read: Arc::default(),
+        }
+    }
 
-/// Bytes that a plan's scans have fetched so far.
-pub(super) fn bytes_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    let own = plan
-        .metrics()
-        .and_then(|metrics| metrics.sum_by_name("bytes_scanned"))
-        .map_or(0, |value| value.as_usize() as u64);
-    let below = plan.children().into_iter().map(bytes_read);
-    own + below.sum::<u64>()
-}
+    /// What was used since it was last read, for a query that another worker is the head of.
+    pub(super) fn so_far(&self) -> PartUsage {
+        let used = self.now().since(&self.last_read());
+        PartUsage {
+            cpu_ms: millis(used.cpu),
+            peak_memory_bytes: memory::peak(),
+            reads: used.reads,
+            ..self.parts.so_far()
+        }
+    }
 
-/// The same, but for the stages that are tasks of this worker and of others.
-fn bytes_read_above(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    match plan.is::<DistributedExec>() {
-        // A head's own stage reads what others send.
-        true => 0,
-        false => bytes_read(plan),
+    /// The same, and begins anew.
+    pub(super) fn read(&self) -> PartUsage {
+        let usage = self.so_far();
+        *self.last_read() = self.now();
+        memory::reset_peak();
+        self.parts.begin_anew();
+        usage
+    }
+
+    fn now(&self) -> Reading {
+        Reading {
+            cpu: process_cpu(),
+            reads: self.bucket.reads(),
+        }
+    }
+
+    fn last_read(&self) -> MutexGuard<'_, Reading> {
+        self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -51,13 +51,12 @@ impl Parts {
         part
     }
 
-    /// What they have done, and how many are done.
+    /// What they have counted, and how many are done.
     pub(super) fn so_far(&self) -> PartUsage {
         let mut usage = PartUsage::default();
         for part in self.all().iter() {
             let counted = part.look();
             usage.rows += part.rows.load(Relaxed);
-            usage.bytes_read += counted.bytes_read;
             usage.bytes_spilled += counted.bytes_spilled;
             usage.bytes_shuffled += counted.bytes_shuffled;
             usage.tasks_done += u64::from(part.partitions_left.load(Relaxed) == 0);

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
@@ -28,10 +28,10 @@ use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::tables::Tables;
 use wasmhouse_storage::{BoxError, ids::ProjectId};
 
+use super::meter::Gauge;
 use super::offload::{self, Offloaded};
-use super::parts::Parts;
 use super::task::Tasks;
-use super::{head, memory, meter};
+use super::{head, memory};
 use crate::cluster::{
     Certificates, Channels, Errand, Inspector, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, Sealed, Unsealed, unseal,
 };
@@ -122,21 +122,20 @@ pub async fn serve(start_log: impl FnOnce(&WorkerLog) -> Result<(), BoxError>) -
     }
     let bucket = Bucket::open(&bootstrap.bucket)?;
     let engine = Arc::new(Engine::new(&bucket, &bootstrap.resources)?);
+    let gauge = Gauge::new(bucket.clone());
     let tasks = Tasks {
         engine: Arc::clone(&engine),
         bucket: bucket.clone(),
         inspector: Arc::new(Inspector::new(Clock::System)),
         channels: Channels::new(Handle::current(), bootstrap.certificates),
-        project: Arc::default(),
-        served: Arc::default(),
-        parts: Parts::default(),
+        errand: Arc::default(),
+        gauge,
     };
     let worker = tasks.worker();
     let threads = offload::threads(bootstrap.resources.threads)?;
     let door = Door {
         token: bootstrap.token,
-        project: Arc::clone(&tasks.project),
-        errand: Mutex::default(),
+        project: OnceLock::new(),
         desk: Arc::new(head::Desk {
             engine,
             tasks: tasks.clone(),
@@ -206,9 +205,7 @@ struct Door {
     token: String,
     desk: Arc<head::Desk>,
     /// Whose worker this is, once its gateway has said so.
-    project: Arc<std::sync::OnceLock<ProjectId>>,
-    /// What it was last asked to do.
-    errand: Mutex<Option<Errand>>,
+    project: OnceLock<ProjectId>,
 }
 
 impl Door {
@@ -225,28 +222,19 @@ impl Door {
                 Status::unauthenticated("what is asked is too old; the clocks of the machines must agree")
             }
         })?;
-        let project = sealed.errand().project;
-        match *self.project.get_or_init(|| project.clone()) == project {
+        let project = &sealed.errand().project;
+        match self.project.get_or_init(|| project.clone()) == project {
             true => Ok(sealed),
             false => Err(Status::permission_denied("this worker belongs to another project")),
         }
     }
 
-    /// From now on this is what the worker is for.
-    fn begin(&self, errand: &Errand) {
-        *self.errand() = Some(errand.clone());
-    }
-
-    /// Whether what is asked is about the errand that the worker is on, or it is on none.
+    /// What is asked is about the errand that the worker is on, or it is on none.
     fn is_on(&self, errand: &Errand) -> Result<(), Status> {
-        match self.errand().as_ref() {
-            Some(other) if other != errand => Err(Status::permission_denied("this worker is on another errand")),
-            _ => Ok(()),
+        match self.desk.tasks.is_on(errand) {
+            true => Ok(()),
+            false => Err(Status::permission_denied("this worker is on another errand")),
         }
-    }
-
-    fn errand(&self) -> MutexGuard<'_, Option<Errand>> {
-        self.errand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -275,10 +263,10 @@ impl FlightService for Door {
         let task: Task = serde_json::from_slice(&first.app_metadata)
             .map_err(|error| Status::invalid_argument(format!("the task cannot be read: {error}")))?;
         let errand = Errand::from(&task);
-        if !sealed.is_for(&first.app_metadata) || sealed.errand() != errand {
+        if !sealed.is_for(&first.app_metadata) || *sealed.errand() != errand {
             return Err(Status::permission_denied("the task is not what was sealed"));
         }
-        self.begin(&errand);
+        self.desk.tasks.begin(&errand);
         let mut answers = head::answer(Arc::clone(&self.desk), task, words).await.boxed();
         let first = tokio::time::timeout(HEADERS_WAIT, answers.next()).await;
         let first = stream::iter(first.ok().flatten());
@@ -329,18 +317,18 @@ impl FlightService for Door {
         let tasks = &self.desk.tasks;
         let usage = match order {
             Order::Serve { tickets } => {
-                self.begin(&errand);
-                tasks.serve(&errand.query, errand.attempt, &tickets);
-                meter::read(&tasks.parts)
+                tasks.begin(errand);
+                tasks.share(&tickets);
+                tasks.gauge.read()
             }
-            Order::Look => meter::so_far(&tasks.parts),
+            Order::Look => tasks.gauge.so_far(),
             Order::ReadMeter => {
-                self.is_on(&errand)?;
-                meter::read(&tasks.parts)
+                self.is_on(errand)?;
+                tasks.gauge.read()
             }
             // Whatever runs here runs for nobody.
             Order::End => {
-                self.is_on(&errand)?;
+                self.is_on(errand)?;
                 std::process::exit(0)
             }
         };

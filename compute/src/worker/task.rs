@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,18 +27,16 @@ use serde::{Deserialize, Serialize};
 use tonic::Status;
 use url::{Host, Url};
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::ids::{ProjectId, QueryId};
 use wasmhouse_storage::tables::arrived;
 
 use super::guard::guarded;
 use super::load::{self, LoadCodec};
-use super::meter::Ran;
+use super::meter::{Gauge, Ran};
 use super::order::SortForWindows;
-use super::parts::Parts;
 use super::share;
 use super::sink::{Sink, SinkCodec, SinkPlanner};
 use super::whole;
-use crate::cluster::{Channels, Inspector, PublicKey};
+use crate::cluster::{Channels, Errand, Inspector, PublicKey};
 use crate::session::Engine;
 use crate::task::{Go, Task};
 use crate::{Error, Result};
@@ -77,25 +75,33 @@ pub(super) struct Tasks {
     pub(super) bucket: Bucket,
     pub(super) inspector: Arc<Inspector>,
     pub(super) channels: Channels,
-    /// Whose worker this is, once its gateway has said so.
-    pub(super) project: Arc<OnceLock<ProjectId>>,
-    /// What it does parts of.
-    pub(super) served: Arc<Mutex<Option<(QueryId, u32)>>>,
-    pub(super) parts: Parts,
+    /// What its gateway has last sent it on.
+    pub(super) errand: Arc<Mutex<Option<Errand>>>,
+    /// What it uses for it.
+    pub(super) gauge: Gauge,
 }
 
 impl Tasks {
-    /// From now on this worker does parts of this attempt at a query of its project's, and of no other.
-    pub(super) fn serve(&self, query: &QueryId, attempt: u32, tickets: &PublicKey) {
-        *self.served() = Some((query.clone(), attempt));
+    /// From now on this worker is for this errand, and for no other.
+    pub(super) fn begin(&self, errand: &Errand) {
+        *self.errand() = Some(errand.clone());
+    }
+
+    /// Other workers of the errand may ask for parts of it, with tickets that this key checks.
+    pub(super) fn share(&self, tickets: &PublicKey) {
         self.inspector.trust(tickets);
     }
 
-    fn served(&self) -> MutexGuard<'_, Option<(QueryId, u32)>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether that is what the worker is on, or it is on nothing.
+    pub(super) fn is_on(&self, errand: &Errand) -> bool {
+        self.errand().as_ref().is_none_or(|own| own == errand)
     }
 
-    /// Lets a request in that shows the ticket of the attempt that this worker serves.
+    fn errand(&self) -> MutexGuard<'_, Option<Errand>> {
+        self.errand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a request in that shows the ticket of the errand that this worker is on.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
         let ticket = headers
             .get(TICKET)
@@ -103,9 +109,8 @@ impl Tasks {
             .and_then(|value| value.strip_prefix("Bearer "))
             .and_then(|ticket| self.inspector.inspect(ticket))
             .ok_or_else(|| Status::unauthenticated("not for you"))?;
-        // Only the gateway says what this worker serves: a ticket, which other workers hold too, does not.
-        let is_its_own = self.project.get() == Some(&ticket.project);
-        match is_its_own && *self.served() == Some((ticket.query, ticket.attempt)) {
+        // Only the gateway says what this worker is on: a ticket, which other workers hold too, does not.
+        match self.errand().as_ref() == Some(&ticket.errand) {
             true => Ok(()),
             false => Err(Status::permission_denied("this worker serves another query")),
         }
@@ -217,7 +222,7 @@ impl WorkerPlanRewriteHandler for Arrival {
     ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
         let Self(tasks) = self;
         let plan = arrived(event.plan, tasks.engine.runtime())?;
-        Ok(WorkerPlanRewriteEventResponse::new(guarded(plan, &tasks.parts)?))
+        Ok(WorkerPlanRewriteEventResponse::new(guarded(plan, &tasks.gauge.parts)?))
     }
 }
 
@@ -330,9 +335,10 @@ mod tests {
     use tokio::runtime::Handle;
     use wasmhouse_storage::bucket::{Bucket, BucketConfig};
     use wasmhouse_storage::clock::Clock;
+    use wasmhouse_storage::ids::QueryId;
 
     use super::*;
-    use crate::cluster::{Errand, Signer};
+    use crate::cluster::Signer;
     use crate::session::Resources;
 
     fn tasks(folder: &TempDir, signer: &Signer) -> Tasks {
@@ -347,6 +353,7 @@ mod tests {
             spill_dir: folder.path().to_owned(),
             threads: 1,
         };
+        let gauge = Gauge::new(bucket.clone());
         let inspector = Inspector::new(Clock::System);
         inspector.trust(&signer.public_key());
         Tasks {
@@ -354,9 +361,8 @@ mod tests {
             bucket,
             inspector: Arc::new(inspector),
             channels: Channels::new(Handle::current(), None),
-            project: Arc::default(),
-            served: Arc::default(),
-            parts: Parts::default(),
+            errand: Arc::default(),
+            gauge,
         }
     }
 
@@ -373,14 +379,13 @@ mod tests {
         let tasks = tasks(&folder, &signer);
         let (query, another) = (QueryId::new(clock.now()), QueryId::new(clock.now()));
         let hour = Duration::from_secs(3600);
+        let errand = |project: &str, query: &QueryId, attempt| Errand {
+            project: project.parse().expect("a name"),
+            query: query.clone(),
+            attempt,
+        };
         let ticket = |signer: &Signer, project: &str, query: &QueryId, attempt, time| {
-            let project = project.parse().expect("a name");
-            let errand = Errand {
-                project,
-                query: query.clone(),
-                attempt,
-            };
-            let ticket = signer.sign(&errand, time);
+            let ticket = signer.sign(&errand(project, query, attempt), time);
             shown(&ticket.expect("a ticket"))
         };
         let stranger = Signer::new(clock.clone()).expect("a key");
@@ -390,13 +395,8 @@ mod tests {
             assert_eq!(refused(&headers), tonic::Code::Unauthenticated);
         }
         let good = ticket(&signer, "acme", &query, 0, hour);
-        assert_eq!(refused(&good), tonic::Code::PermissionDenied);
-        tasks
-            .project
-            .set("acme".parse().expect("a name"))
-            .expect("nobody's worker");
-        assert_eq!(refused(&good), tonic::Code::PermissionDenied, "it serves nothing yet");
-        tasks.serve(&query, 0, &signer.public_key());
+        assert_eq!(refused(&good), tonic::Code::PermissionDenied, "it is on nothing yet");
+        tasks.begin(&errand("acme", &query, 0));
         assert!(tasks.admit(&good).is_ok());
         for headers in [
             ticket(&signer, "other", &query, 0, hour),
@@ -406,7 +406,7 @@ mod tests {
             assert_eq!(refused(&headers), tonic::Code::PermissionDenied);
         }
         // What is left of one attempt gets nothing from a worker of the next.
-        tasks.serve(&query, 1, &signer.public_key());
+        tasks.begin(&errand("acme", &query, 1));
         assert_eq!(refused(&good), tonic::Code::PermissionDenied);
     }
 }

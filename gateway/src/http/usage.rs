@@ -16,8 +16,12 @@ pub(super) struct UsageBody {
     cpu_ms: u64,
     wall_ms: u64,
     peak_memory_bytes: u64,
-    /// Bytes that were fetched from storage, which caches change and the bill does not.
+    /// Bytes that its workers fetched from the bucket, which caches change and the bill does not.
     bytes_read: u64,
+    /// Bytes that they did not fetch, since they had them from before: the footers of files.
+    bytes_cached: u64,
+    /// How often they asked the bucket for bytes.
+    read_requests: u64,
     /// Bytes that were written to disk because memory was short.
     bytes_spilled: u64,
     /// Bytes that the workers of the query sent each other.
@@ -38,6 +42,8 @@ impl From<Usage> for UsageBody {
             wall_ms,
             peak_memory_bytes,
             bytes_read,
+            bytes_cached,
+            read_requests,
             bytes_spilled,
             bytes_shuffled,
             bytes_loaded,
@@ -52,6 +58,8 @@ impl From<Usage> for UsageBody {
             wall_ms,
             peak_memory_bytes,
             bytes_read,
+            bytes_cached,
+            read_requests,
             bytes_spilled,
             bytes_shuffled,
             bytes_loaded,

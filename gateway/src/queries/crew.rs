@@ -188,7 +188,7 @@ async fn give_back(hands: Vec<Hand>, query: &QueryId) -> PartUsage {
     for (hand, used) in futures::future::join_all(hands.into_iter().map(read)).await {
         match used {
             Ok(Ok(used)) => {
-                add(&mut all, used);
+                all += used;
                 hand.lease.give_back();
             }
             _ => warn!(query.id = %query, worker = %hand.lease.url(), "a worker did not say what it used"),
@@ -222,7 +222,7 @@ impl Watch {
         let mut all = PartUsage::default();
         for (last, look) in said.iter_mut().zip(looks) {
             *last = look.ok().and_then(Result::ok).unwrap_or(*last);
-            add(&mut all, *last);
+            all += *last;
         }
         all
     }
@@ -235,14 +235,4 @@ impl Watch {
             live.tell(|now| now.crew = all);
         }
     }
-}
-
-fn add(all: &mut PartUsage, one: PartUsage) {
-    all.cpu_ms = all.cpu_ms.saturating_add(one.cpu_ms);
-    all.peak_memory_bytes = all.peak_memory_bytes.max(one.peak_memory_bytes);
-    all.rows = all.rows.saturating_add(one.rows);
-    all.bytes_read = all.bytes_read.saturating_add(one.bytes_read);
-    all.bytes_spilled = all.bytes_spilled.saturating_add(one.bytes_spilled);
-    all.bytes_shuffled = all.bytes_shuffled.saturating_add(one.bytes_shuffled);
-    all.tasks_done = all.tasks_done.saturating_add(one.tasks_done);
 }

@@ -87,7 +87,6 @@ pub(super) fn of_crew(crew: &PartUsage, is_complete: bool) -> Usage {
     let uncounted = match is_complete {
         true => Usage::default(),
         false => Usage {
-            bytes_read: crew.bytes_read,
             bytes_spilled: crew.bytes_spilled,
             bytes_shuffled: crew.bytes_shuffled,
             ..Usage::default()
@@ -96,6 +95,9 @@ pub(super) fn of_crew(crew: &PartUsage, is_complete: bool) -> Usage {
     Usage {
         cpu_ms: crew.cpu_ms,
         peak_memory_bytes: crew.peak_memory_bytes,
+        bytes_read: crew.reads.bytes,
+        bytes_cached: crew.reads.cached_bytes,
+        read_requests: crew.reads.requests,
         ..uncounted
     }
 }

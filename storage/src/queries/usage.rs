@@ -26,6 +26,12 @@ pub struct Usage {
     pub peak_memory_bytes: u64,
     /// Bytes it read from the bucket; caches make it less.
     pub bytes_read: u64,
+    /// Bytes it did not have to read because a worker still knew what they say.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes_cached: u64,
+    /// How often it asked the bucket for bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub read_requests: u64,
     /// Bytes it wrote to disk because memory was short.
     #[serde(skip_serializing_if = "is_zero")]
     pub bytes_spilled: u64,
@@ -55,6 +61,8 @@ impl AddAssign for Usage {
             (&mut self.cpu_ms, other.cpu_ms),
             (&mut self.wall_ms, other.wall_ms),
             (&mut self.bytes_read, other.bytes_read),
+            (&mut self.bytes_cached, other.bytes_cached),
+            (&mut self.read_requests, other.read_requests),
             (&mut self.bytes_spilled, other.bytes_spilled),
             (&mut self.bytes_shuffled, other.bytes_shuffled),
             (&mut self.bytes_loaded, other.bytes_loaded),

@@ -9,6 +9,7 @@
 //!   and none of the versions after it; an append that ran at the same time is on one side of it.
 //! - What a version contains never changes, so everything about it may be cached for ever.
 
+mod footers;
 mod guard;
 mod keys;
 mod log;
@@ -38,6 +39,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 use uuid::Uuid;
 
+pub use footers::footers;
 pub use keys::{Key, Keys};
 pub use logical_bytes::logical_bytes;
 pub use scan::{ScanLog, Scanned, WarehouseTable, arrived};

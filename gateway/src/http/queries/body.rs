@@ -162,7 +162,7 @@ fn progress(now: &Now, queries: &Queries, record: &QueryRecord) -> ProgressBody 
         phase: now.phase.to_owned(),
         workers: now.workers as u64,
         rows: now.progress.rows,
-        bytes_read: now.progress.bytes_read + now.crew.bytes_read,
+        bytes_read: now.progress.bytes_read + now.crew.reads.bytes,
         stages: now.progress.stages,
         tasks: now.progress.tasks,
         tasks_done: now.progress.tasks_done + now.crew.tasks_done,
