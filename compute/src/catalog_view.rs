@@ -47,7 +47,7 @@ pub async fn attach(
     );
 
     catalog
-        .register_schema(INFORMATION_SCHEMA, Arc::new(InformationSchema::new(state)))
+        .register_schema(INFORMATION_SCHEMA, Arc::new(InformationSchema::new(state, task)?))
         .map_err(defect)?;
     for dataset in datasets(task) {
         catalog
@@ -172,15 +172,20 @@ struct InformationSchema {
     catalogs: Weak<dyn CatalogProviderList>,
     functions: HashMap<String, Arc<TableFunction>>,
     options: Arc<ConfigOptions>,
+    /// What only the gateway knows.
+    given: HashMap<String, Arc<MemTable>>,
 }
 
 impl InformationSchema {
-    fn new(state: &SessionState) -> Self {
-        Self {
+    fn new(state: &SessionState, task: &Task) -> Result<Self> {
+        let given = task.given.iter();
+        let given = given.map(|given| Ok((given.name.clone(), Arc::new(given.table()?))));
+        Ok(Self {
             catalogs: Arc::downgrade(state.catalog_list()),
             functions: state.table_functions().clone(),
             options: Arc::clone(state.config_options()),
-        }
+            given: given.collect::<Result<_>>()?,
+        })
     }
 
     /// The options of the session. Those of the process, `datafusion.runtime.…`, name its folders and are not among them.
@@ -223,6 +228,9 @@ impl SchemaProvider for InformationSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(given) = self.given.get(name) {
+            return Ok(Some(Arc::clone(given) as _));
+        }
         if name == "df_settings" {
             return Ok(Some(Arc::new(self.settings()?)));
         }
@@ -234,6 +242,6 @@ impl SchemaProvider for InformationSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        INFORMATION_SCHEMA_TABLES.contains(&name)
+        INFORMATION_SCHEMA_TABLES.contains(&name) || self.given.contains_key(name)
     }
 }

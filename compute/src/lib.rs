@@ -11,6 +11,7 @@ mod dependencies;
 mod error;
 pub mod estimate;
 pub mod formats;
+pub mod given;
 mod membership;
 pub mod params;
 pub mod profile;

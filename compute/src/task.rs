@@ -18,6 +18,7 @@ use wasmhouse_storage::tables::{TableLocation, Version, WrittenFile};
 use crate::SqlError;
 use crate::cluster::PublicKey;
 use crate::cuts::Cut;
+use crate::given::Given;
 use crate::params::Params;
 
 /// One statement for one head worker.
@@ -41,6 +42,9 @@ pub struct Task {
     pub listed: Vec<Relation>,
     /// The project's datasets, for `information_schema` only.
     pub datasets: Vec<DatasetName>,
+    /// What the gateway knows and the statement asks for, as tables of `information_schema`.
+    #[serde(default)]
+    pub given: Vec<Given>,
     /// Values for its placeholders.
     pub params: Params,
     /// Options of the engine that last for this query.

@@ -11,6 +11,7 @@ use wasmhouse_storage::bucket::{Bucket, BucketConfig};
 use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ledger::Ledger;
+use wasmhouse_storage::people::People as PeopleRecords;
 use wasmhouse_storage::published::Published;
 use wasmhouse_storage::tables::Tables as DeltaTables;
 use wasmhouse_storage::workers::Workers;
@@ -19,10 +20,17 @@ use wasmhouse_storage::{BoxError, queries};
 use crate::admission::{Admission, Limits};
 use crate::billing::Billing;
 use crate::billing::receipt::Signer;
+use crate::billing::spending::Spending;
+use crate::billing::webhook::Webhook;
+use crate::budgets::Budgets;
+use crate::callers::Callers;
 use crate::config::{Config, LogFormat, QueryConfig, WorkerSource, worker_environment};
+use crate::people::People;
 use crate::projects::Projects;
 use crate::queries::Queries;
+use crate::quotas::Quotas;
 use crate::tables::Tables;
+use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
 
 /// Everything the gateway can do.
@@ -31,14 +39,24 @@ pub(crate) struct App {
     pub(crate) queries: Queries,
     /// Datasets and tables, as names and sizes.
     pub(crate) tables: Tables,
+    /// Who may come in.
+    pub(crate) callers: Callers,
     /// Projects and keys.
     pub(crate) projects: Projects,
+    /// What is made of keys, for minutes.
+    pub(crate) tokens: Tokens,
+    /// Who may do what in them.
+    pub(crate) people: People,
     /// What was used.
     pub(crate) ledger: Ledger,
     /// What it costs.
     pub(crate) billing: Billing,
+    /// What it may.
+    pub(crate) budgets: Budgets,
     /// The background loop.
     pub(crate) upkeep: Upkeep,
+    /// How often a project may ask.
+    pub(crate) quotas: Quotas,
     /// Who may start now.
     pub(crate) admission: Admission,
     /// Where workers come from.
@@ -83,7 +101,18 @@ impl App {
             "" => Signer::open_or_make(&data.join("receipts.key"))?,
             file => Signer::open(Path::new(file))?,
         };
+        let tokens = Tokens::new(signer.clone(), Published::new(&catalog), clock.clone());
+        let projects = Projects::new(catalog.clone(), clock.clone());
+        let callers = Callers::new(PeopleRecords::new(&catalog), tokens.clone(), clock.clone());
         let billing = Billing::open(&config.billing, Published::new(&catalog), signer).await?;
+        let quotas = Quotas::new(config.quotas);
+        let bytes_per_day = Some(config.quotas.gib_per_day).filter(|most| *most > 0);
+        let bytes_per_day = bytes_per_day.map(|most| most.saturating_mul(1 << 30));
+        let webhook = match config.billing.budget_webhook.as_str() {
+            "" => None,
+            url => Some(Webhook::new(url)?),
+        };
+        let spending = Spending::new(Ledger::new(&catalog), clock.clone(), webhook, bytes_per_day);
         let delta = DeltaTables::new(bucket.clone());
         let records = queries::Queries::new(&catalog);
         let queries = Queries::new(
@@ -93,10 +122,13 @@ impl App {
             },
             Duration::from_secs(config.upkeep.lease_s),
             catalog.clone(),
+            callers.clone(),
             records.clone(),
             delta.clone(),
             bucket.clone(),
             admission.clone(),
+            quotas.clone(),
+            spending.clone(),
             billing.clone(),
             pool.clone(),
             clock.clone(),
@@ -112,13 +144,19 @@ impl App {
             queries.clone(),
             pool.clone(),
             billing.clone(),
+            quotas.clone(),
         );
         Ok(Self {
             queries,
-            tables: Tables::new(catalog.clone(), delta, bucket),
-            projects: Projects::new(catalog.clone()),
+            tables: Tables::new(catalog.clone(), callers.clone(), delta, bucket),
+            people: People::new(catalog.clone(), projects.clone(), callers.clone()),
+            budgets: Budgets::new(&catalog, spending, callers.clone()),
+            callers,
+            projects,
+            tokens,
             ledger: Ledger::new(&catalog),
             billing,
+            quotas,
             upkeep,
             admission,
             pool,

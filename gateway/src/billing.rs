@@ -4,13 +4,17 @@ pub(crate) mod export;
 pub(crate) mod invoice;
 pub(crate) mod price;
 pub(crate) mod receipt;
+pub(crate) mod spending;
 pub(crate) mod verify;
+pub(crate) mod webhook;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use wasmhouse_compute::{Code, SqlError};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ledger::SignedReceipt;
 use wasmhouse_storage::money::{Cost, Free, Money};
+use wasmhouse_storage::people::Defaults;
 use wasmhouse_storage::published::{Prices, Published, SigningKey as PublicKey};
 
 use self::price::{Counts, PriceList, TooMuch, bytes_within, cost, free, in_force};
@@ -91,14 +95,17 @@ impl Billing {
         self.0.signer.sign(text)
     }
 
-    /// What a query that is accepted now may cost. It keeps its prices to its end, whatever comes into force meanwhile.
-    pub(crate) fn terms(&self, at: Timestamp, asked: Option<Money>) -> Terms {
+    /// What a query that is accepted now may cost: what it says itself, or else its asker, his project, the house. It keeps its
+    /// prices to its end, whatever comes into force meanwhile.
+    pub(crate) fn terms(&self, at: Timestamp, asked: Defaults, of_asker: Defaults) -> Terms {
         let lists = self.0.lists.read().unwrap_or_else(PoisonError::into_inner);
         let prices = in_force(&lists, at).expect("there is a list, as the settings were checked");
+        let most = asked.or(of_asker);
         Terms {
             prices: Arc::clone(prices),
-            max_cost: asked.unwrap_or(self.0.max_cost),
-            is_asked: asked.is_some(),
+            max_cost: most.max_cost.unwrap_or(self.0.max_cost),
+            max_bytes: most.max_bytes,
+            asked,
         }
     }
 }
@@ -116,8 +123,10 @@ async fn read(published: &Published) -> Result<Vec<Arc<PriceList>>> {
 pub(crate) struct Terms {
     prices: Arc<PriceList>,
     pub(crate) max_cost: Money,
-    /// Whether its caller said so, or the house.
-    is_asked: bool,
+    /// The most bytes that it may process.
+    max_bytes: Option<u64>,
+    /// What its caller said of both.
+    asked: Defaults,
 }
 
 impl Terms {
@@ -133,20 +142,39 @@ impl Terms {
 
     /// The most bytes that it may process, besides what it loads. None: it costs more than it may without any.
     pub(crate) fn bytes_within(&self, bytes_loaded: u64) -> Option<u64> {
-        bytes_within(&self.prices, self.max_cost, bytes_loaded)
+        let within = bytes_within(&self.prices, self.max_cost, bytes_loaded)?;
+        Some(within.min(self.max_bytes.unwrap_or(u64::MAX)))
     }
 
-    /// Why a query that would cost so much is not run.
-    pub(crate) fn refusal(&self, cost: &Cost) -> String {
+    /// Refuses a query that would process or cost more than it may.
+    pub(crate) fn check(&self, counts: Counts) -> Result<()> {
+        let bytes = counts.bytes_processed;
+        if let Some(most) = self.max_bytes.filter(|most| bytes > *most) {
+            let message = match self.asked.max_bytes {
+                Some(_) => format!(
+                    "the query would process {bytes} bytes, more than the {most} of its `max_bytes`; nothing was read"
+                ),
+                None => format!(
+                    "the query would process {bytes} bytes, more than the {most} that one may process which does not say; nothing \
+                     was read; say how many it may process with `max_bytes`"
+                ),
+            };
+            return Err(SqlError::new(Code::OverBudget, message).into());
+        }
+        let cost = self.cost(counts)?;
+        if cost.amount <= self.max_cost {
+            return Ok(());
+        }
         let (amount, most, currency) = (cost.amount, self.max_cost, &cost.currency);
-        match self.is_asked {
-            true => format!(
+        let message = match self.asked.max_cost {
+            Some(_) => format!(
                 "the query would cost {amount} {currency}, more than the {most} of its `max_cost`; nothing was read"
             ),
-            false => format!(
+            None => format!(
                 "the query would cost {amount} {currency}, more than the {most} that one may cost which does not say; nothing \
                  was read; say how much it may cost with `max_cost`"
             ),
-        }
+        };
+        Err(SqlError::new(Code::OverBudget, message).into())
     }
 }

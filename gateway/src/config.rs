@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) queries: QueryConfig,
     /// What one upload may do.
     pub(crate) uploads: UploadConfig,
+    /// How often a project may ask.
+    pub(crate) quotas: QuotaConfig,
     /// What queries cost.
     pub(crate) billing: BillingConfig,
     /// The background loop.
@@ -172,6 +174,18 @@ pub(crate) struct UploadConfig {
     pub(crate) max_mib: u64,
 }
 
+/// How often a project may ask one server. 0: as often as it wants.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QuotaConfig {
+    /// Requests of any kind in a second; as many may come at once.
+    pub(crate) requests_per_second: u32,
+    /// Dry runs in a minute; as many may come at once.
+    pub(crate) quotes_per_minute: u32,
+    /// What its queries may process in a day of UTC, in GiB, on all servers.
+    pub(crate) gib_per_day: u64,
+}
+
 /// The background loop.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -206,6 +220,8 @@ pub(crate) struct BillingConfig {
     pub(crate) max_cost: Money,
     /// The file of the key that receipts are signed with; empty: `receipts.key` in the data folder, made at the first start.
     pub(crate) signing_key: String,
+    /// Where it is said that a budget is nearly spent; empty: in the log, and to who asks.
+    pub(crate) budget_webhook: String,
     /// The price lists, of which one is in force at any time.
     pub(crate) prices: Vec<PriceList>,
 }
@@ -269,9 +285,15 @@ impl Default for Config {
                 results_inline_kib: 256,
             },
             uploads: UploadConfig { max_mib: 102_400 },
+            quotas: QuotaConfig {
+                requests_per_second: 1_000,
+                quotes_per_minute: 600,
+                gib_per_day: 0,
+            },
             billing: BillingConfig {
                 max_cost: Money::of_units(10),
                 signing_key: String::new(),
+                budget_webhook: String::new(),
                 prices: vec![PriceList {
                     version: "1".to_owned(),
                     from: DateTime::default(),

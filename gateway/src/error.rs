@@ -1,5 +1,7 @@
 //! Why a use case did not do what was asked, from the asker's side of the desk.
 
+use std::time::Duration;
+
 use wasmhouse_compute::{Code, SqlError};
 use wasmhouse_storage::BoxError;
 use wasmhouse_storage::ids::{InvalidName, QueryId};
@@ -38,6 +40,9 @@ pub(crate) enum Error {
     /// Somebody else changed the same thing first. Look again, then try again.
     #[error("{0}")]
     Conflict(String),
+    /// The caller's roles, or the scope of his key, do not allow it. Ask an owner of the project.
+    #[error("you may not {0}")]
+    Denied(String),
     /// The key is missing or wrong.
     #[error("the request has no valid key; send `authorization: Bearer` and the key of a project")]
     Unauthenticated,
@@ -53,6 +58,14 @@ pub(crate) enum Error {
     /// Too much is going on, and what of it is in the way. Asking again in a few seconds is safe.
     #[error("{0}; try again in a few seconds")]
     Busy(&'static str),
+    /// The project asks more often than it may. Asking again after that time is safe.
+    #[error("{what}; try again in {} s", seconds(*retry_after))]
+    TooOften {
+        /// How often it may.
+        what: String,
+        /// When it may again.
+        retry_after: Duration,
+    },
     /// The house is closing. Asking again is safe.
     #[error("the server is stopping; send the request again")]
     Closing,
@@ -106,6 +119,11 @@ impl From<InvalidName> for Error {
     }
 }
 
+/// Whole seconds, of which the last is not cut off.
+pub(crate) fn seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX)
+}
+
 /// A code as the word that stands in answers and records.
 pub(crate) fn code_word(code: Code) -> String {
     match serde_json::to_value(code) {
@@ -139,11 +157,12 @@ impl Error {
             Error::NotFound(_) => ("not_found".to_owned(), None, None),
             Error::AlreadyExists(_) => ("already_exists".to_owned(), None, None),
             Error::Conflict(_) => ("conflict".to_owned(), None, None),
+            Error::Denied(_) => ("not_allowed".to_owned(), None, None),
             Error::Unauthenticated => ("unauthenticated".to_owned(), None, None),
             Error::NotAcceptable(_) => ("not_acceptable".to_owned(), None, None),
             Error::TooLarge(_) => ("too_large".to_owned(), None, None),
             Error::TooSlow(_) => ("timeout".to_owned(), None, None),
-            Error::Busy(_) => ("busy".to_owned(), None, None),
+            Error::Busy(_) | Error::TooOften { .. } => ("busy".to_owned(), None, None),
             Error::Closing | Error::Unavailable(_) => ("unavailable".to_owned(), None, None),
             Error::Internal(_) => ("internal".to_owned(), None, None),
         };

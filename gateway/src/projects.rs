@@ -1,76 +1,109 @@
-//! Projects and the keys that open them.
+//! Projects, and the making of keys that open them.
 
-use std::time::Duration;
-
-use moka::future::Cache;
+use wasmhouse_storage::audit::Actor;
 use wasmhouse_storage::catalog::Catalog;
+use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ids::ProjectId;
+use wasmhouse_storage::people::{NewKey, People as Records};
 
-use crate::access::Caller;
 use crate::error::{Error, Result};
 
 /// What every key begins with, so that it is recognised where it should not be.
-const KEY_PREFIX: &str = "wh_";
+pub(crate) const KEY_PREFIX: &str = "wh_";
 
-/// How long a key that was good is not looked up again. A key that is taken away is good for so long.
-const KEY_REMEMBERED: Duration = Duration::from_secs(5);
+/// What a key begins with that may do less than everything: programs from before there were such keys do not know what is kept of
+/// it, and do not take it for one that may.
+const NEW_PREFIX: &str = "wh_k_";
 
-/// How many keys are remembered.
-const KEYS_REMEMBERED: u64 = 10_000;
+/// What a key of the operators begins with.
+pub(crate) const OPERATOR_PREFIX: &str = "wh_op_";
 
-/// Projects and the keys that open them.
+/// All projects, and the making of keys. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Projects {
     catalog: Catalog,
-    /// Whose keys were asked for a moment ago, by their hashes.
-    known: Cache<[u8; 32], ProjectId>,
+    records: Records,
+    clock: Clock,
 }
 
 impl Projects {
-    pub(crate) fn new(catalog: Catalog) -> Self {
-        let known = Cache::builder()
-            .max_capacity(KEYS_REMEMBERED)
-            .time_to_live(KEY_REMEMBERED)
-            .build();
-        Self { catalog, known }
+    pub(crate) fn new(catalog: Catalog, clock: Clock) -> Self {
+        let records = Records::new(&catalog);
+        Self {
+            catalog,
+            records,
+            clock,
+        }
+    }
+
+    /// Every project, by name.
+    pub(crate) async fn list(&self) -> Result<Vec<ProjectId>> {
+        Ok(self.catalog.projects().await?)
     }
 
     /// Creates a project and its first key. The key is shown this once; only its hash is kept.
-    pub(crate) async fn create(&self, project: &ProjectId) -> Result<String> {
-        self.catalog.create_project(project).await?;
-        self.create_key(project, "first").await
-    }
-
-    /// A further key for a project.
-    pub(crate) async fn create_key(&self, project: &ProjectId, name: &str) -> Result<String> {
-        let secret: [u8; 32] = rand::random();
-        let key = format!("{KEY_PREFIX}{}", blake3::Hash::from_bytes(secret).to_hex());
-        self.catalog.add_key(project, name, &hash(&key)).await?;
+    pub(crate) async fn create(&self, project: &ProjectId, by: &Actor) -> Result<String> {
+        let key = new_key(NEW_PREFIX);
+        self.records.create_project(project, &hash(&key), by).await?;
         Ok(key)
     }
 
-    /// True before the first project.
-    pub(crate) async fn is_empty(&self) -> Result<bool> {
-        Ok(self.catalog.projects().await?.is_empty())
+    /// A further key. It is shown this once.
+    pub(crate) async fn create_key(&self, project: &ProjectId, new: &NewKey, by: &Actor) -> Result<String> {
+        let now = self.clock.now();
+        if let Some(expires_at) = new.expires_at.filter(|expires_at| *expires_at <= now) {
+            return Err(Error::InvalidRequest(format!(
+                "a key that ends at {} has ended already",
+                expires_at.to_rfc3339()
+            )));
+        }
+        check_name(&new.name)?;
+        let key = new_key(NEW_PREFIX);
+        self.records.create_key(project, new, &hash(&key), by).await?;
+        Ok(key)
     }
 
-    /// Whose key this is.
-    pub(crate) async fn open(&self, key: &str) -> Result<Caller> {
-        if !key.starts_with(KEY_PREFIX) {
-            return Err(Error::Unauthenticated);
+    /// A key for the operators. It is shown this once.
+    pub(crate) async fn create_operator_key(&self, name: &str) -> Result<String> {
+        check_name(name)?;
+        let key = new_key(OPERATOR_PREFIX);
+        self.records.create_operator_key(name, &hash(&key)).await?;
+        Ok(key)
+    }
+
+    /// The first key for the operators, unless they ever had one.
+    pub(crate) async fn first_operator_key(&self) -> Result<Option<String>> {
+        if self.records.has_operators().await? {
+            return Ok(None);
         }
-        // The hash is looked up, so how long this takes says nothing about keys that exist.
-        let hash = hash(key);
-        if let Some(project) = self.known.get(&hash).await {
-            return Ok(Caller { project });
+        match self.create_operator_key("first").await {
+            // Another server of the house was first.
+            Err(Error::AlreadyExists(_)) => Ok(None),
+            made => made.map(Some),
         }
-        let project = self.catalog.project_of_key(&hash).await?;
-        let project = project.ok_or(Error::Unauthenticated)?;
-        self.known.insert(hash, project.clone()).await;
-        Ok(Caller { project })
     }
 }
 
-fn hash(key: &str) -> [u8; 32] {
-    *blake3::hash(key.as_bytes()).as_bytes()
+fn new_key(prefix: &str) -> String {
+    let secret: [u8; 32] = rand::random();
+    format!("{prefix}{}", blake3::Hash::from_bytes(secret).to_hex())
+}
+
+/// What is kept of a key.
+pub(crate) fn hash(key: &str) -> [u8; 32] {
+    match key.starts_with(NEW_PREFIX) {
+        true => blake3::derive_key("wasmhouse 2026-11 api key", key.as_bytes()),
+        false => *blake3::hash(key.as_bytes()).as_bytes(),
+    }
+}
+
+/// A key is called something that fits into a line.
+fn check_name(name: &str) -> Result<()> {
+    let fits = (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    match fits {
+        true => Ok(()),
+        false => Err(Error::InvalidRequest(
+            "the name of a key has 1 to 100 characters, none of them a control character".to_owned(),
+        )),
+    }
 }

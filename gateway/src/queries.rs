@@ -10,6 +10,7 @@ mod crew;
 mod define;
 mod dry_run;
 mod flight;
+mod given;
 mod history;
 mod landed;
 mod leftovers;
@@ -31,21 +32,27 @@ use wasmhouse_compute::cluster::Pool;
 use wasmhouse_compute::profile::Profile;
 use wasmhouse_compute::sql::{self, Limits, Statement};
 use wasmhouse_compute::task::Planned;
+use wasmhouse_storage::audit::Audit;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::Catalog;
 use wasmhouse_storage::clock::Clock;
-use wasmhouse_storage::ids::{ProjectId, QueryId, TableName};
+use wasmhouse_storage::ids::{QueryId, TableName};
+use wasmhouse_storage::ledger::Ledger;
 use wasmhouse_storage::money::{Cost, Money};
+use wasmhouse_storage::people::People;
 use wasmhouse_storage::queries::{Created, Filter, NewQuery, Queries as Records, QueryRecord};
 use wasmhouse_storage::results::{ResultManifest, ResultReader};
 use wasmhouse_storage::tables::Tables;
 
 use self::history::History;
-use crate::access::Caller;
+use crate::access::{Act, Caller};
 use crate::admission::Admission;
-use crate::billing::{Billing, Terms};
+use crate::billing::Billing;
+use crate::billing::spending::Spending;
+use crate::callers::Callers;
 use crate::config::QueryConfig;
 use crate::error::{Error, Result};
+use crate::quotas::Quotas;
 use flight::Flight;
 use live::{Live, LiveQueries};
 
@@ -70,9 +77,15 @@ struct House {
     limits: Limits,
     catalog: Catalog,
     records: Records,
+    people: People,
+    audit: Audit,
+    ledger: Ledger,
+    callers: Callers,
     tables: Tables,
     bucket: Bucket,
     admission: Admission,
+    quotas: Quotas,
+    spending: Spending,
     billing: Billing,
     pool: Pool,
     history: History,
@@ -128,10 +141,13 @@ impl Queries {
         config: QueryConfig,
         lease: Duration,
         catalog: Catalog,
+        callers: Callers,
         records: Records,
         tables: Tables,
         bucket: Bucket,
         admission: Admission,
+        quotas: Quotas,
+        spending: Spending,
         billing: Billing,
         pool: Pool,
         clock: Clock,
@@ -143,11 +159,17 @@ impl Queries {
             config,
             lease,
             limits,
+            people: People::new(&catalog),
+            audit: Audit::new(&catalog),
+            ledger: Ledger::new(&catalog),
+            callers,
             catalog,
             records,
             tables,
             bucket,
             admission,
+            quotas,
+            spending,
             billing,
             pool,
             history: History::new(),
@@ -190,11 +212,11 @@ impl Queries {
     /// Accepts a query that is recorded when it has ended, or has run for a while: until it ends nobody is told its id.
     fn draft(&self, caller: &Caller, work: Work, options: Options, left: CancellationToken) -> Result<Accepted> {
         let house = &self.0;
+        caller.may(Act::Run)?;
         house.admission.refuse_if_full(&caller.project)?;
-        let record = house.records.draft(self.new_query(&caller.project, &work, &options))?;
+        let record = house.records.draft(self.new_query(caller, &work, &options))?;
         let live = house.live.enter(&record.id, left);
-        let terms = self.terms(&record, &options);
-        let flight = Flight::unrecorded(record, work, options, live, terms);
+        let flight = self.flight(record, caller.clone(), work, options, live);
         let accepted = Accepted::of(&flight);
         // It is awaited through its end, and at shutdown through `drain`.
         tokio::spawn(flight::drive(self.clone(), flight));
@@ -203,12 +225,13 @@ impl Queries {
 
     /// Accepts a query that is recorded before it runs, so that it can be looked at, stopped and found again.
     async fn accept(&self, caller: &Caller, work: Work, options: Options, left: CancellationToken) -> Result<Accepted> {
-        let (queries, project) = (self.clone(), caller.project.clone());
+        caller.may(Act::Run)?;
+        let (queries, caller) = (self.clone(), caller.clone());
         let (accepted, told) = oneshot::channel();
         // One task owns the query from before its record is written, so a caller who leaves in the middle leaves no
         // record that nobody drives. It is awaited through its end, and at shutdown through `drain`.
         tokio::spawn(async move {
-            match queries.begin(project, work, options, left).await {
+            match queries.begin(caller, work, options, left).await {
                 Ok(Begun::New(flight)) => {
                     let _ = accepted.send(Ok(Accepted::of(&flight)));
                     flight::drive(queries, *flight).await;
@@ -224,31 +247,31 @@ impl Queries {
         told.await.map_err(|error| Error::Internal(error.into()))?
     }
 
-    async fn begin(&self, project: ProjectId, work: Work, options: Options, left: CancellationToken) -> Result<Begun> {
+    async fn begin(&self, caller: Caller, work: Work, options: Options, left: CancellationToken) -> Result<Begun> {
         let house = &self.0;
-        let new = self.new_query(&project, &work, &options);
-        if let Err(full) = house.admission.refuse_if_full(&project) {
+        let project = &caller.project;
+        let new = self.new_query(&caller, &work, &options);
+        if let Err(full) = house.admission.refuse_if_full(project) {
             // What was accepted earlier was not refused.
-            let known = house
-                .records
-                .of_request(&project, new.request_id.as_deref(), &new.fingerprint);
+            let known = house.records.of_request(
+                project,
+                Some(&new.asked_by.who),
+                new.request_id.as_deref(),
+                &new.fingerprint,
+            );
             let known = known.await?.ok_or(full)?;
-            let known = self.of_project(&project, &known.id).await?;
-            return Ok(Begun::Known(Box::new(known)));
+            return self.known(&caller, &known).await;
         }
         let id = new.id.clone();
         let live = house.live.enter(&id, left);
         match house.records.create(new).await {
             Ok(Created::New(record)) => {
-                let terms = self.terms(&record, &options);
-                let flight = Flight::recorded(record, work, options, live, terms);
+                let flight = self.flight(record, caller, work, options, live).recorded();
                 Ok(Begun::New(Box::new(flight)))
             }
             Ok(Created::Existing(record)) => {
                 house.live.leave(&id);
-                // It may have ended since it was found.
-                let known = self.of_project(&project, &record.id).await?;
-                Ok(Begun::Known(Box::new(known)))
+                self.known(&caller, &record).await
             }
             Err(error) => {
                 house.live.leave(&id);
@@ -257,17 +280,31 @@ impl Queries {
         }
     }
 
-    /// The prices of a query are those of the moment when it was accepted.
-    fn terms(&self, record: &QueryRecord, options: &Options) -> Terms {
-        self.0.billing.terms(record.created_at, options.max_cost)
+    /// What the same request was accepted as earlier, if it was the same caller's.
+    async fn known(&self, caller: &Caller, record: &QueryRecord) -> Result<Begun> {
+        // It may have ended since it was found.
+        match self.get(caller, &record.id).await {
+            Ok(known) => Ok(Begun::Known(Box::new(known))),
+            Err(Error::NotFound(_)) => Err(Error::Conflict(
+                "somebody else has sent a request with this request id; choose another".to_owned(),
+            )),
+            Err(error) => Err(error),
+        }
     }
 
-    fn new_query(&self, project: &ProjectId, work: &Work, options: &Options) -> NewQuery {
+    /// The prices of a query are those of the moment when it was accepted.
+    fn flight(&self, record: QueryRecord, caller: Caller, work: Work, options: Options, live: Arc<Live>) -> Flight {
+        let terms = self.0.billing.terms(record.created_at, options.most(), caller.defaults);
+        Flight::draft(record, caller, work, options, live, terms)
+    }
+
+    fn new_query(&self, caller: &Caller, work: &Work, options: &Options) -> NewQuery {
         let house = &self.0;
         let now = house.clock.now();
         NewQuery {
             id: work.id().unwrap_or_else(|| QueryId::new(now)),
-            project: project.clone(),
+            project: caller.project.clone(),
+            asked_by: caller.actor.clone(),
             request_id: options.request_id.clone(),
             fingerprint: work.fingerprint(options),
             sql: work.text(),
@@ -276,7 +313,7 @@ impl Queries {
             owner: house.owner.clone(),
             lease_until: now.plus(house.lease),
             // A query that must wait for a worker says so, which is one more wait for the disk.
-            started: house.admission.has_room(project),
+            started: house.admission.has_room(&caller.project),
         }
     }
 
@@ -303,7 +340,8 @@ impl Queries {
                 record = newer;
             }
         }
-        Some(Arc::new(Ended { record }))
+        let warnings = Vec::new();
+        Some(Arc::new(Ended { record, warnings }))
     }
 
     /// What the statement would read, without reading it.
@@ -311,24 +349,26 @@ impl Queries {
         dry_run::dry_run(&self.0, caller, statement, options).await
     }
 
-    /// One query of the caller's project.
+    /// One of the caller's queries, or of his project's if he may see those of others.
     pub(crate) async fn get(&self, caller: &Caller, id: &QueryId) -> Result<Accepted> {
-        self.of_project(&caller.project, id).await
-    }
-
-    async fn of_project(&self, project: &ProjectId, id: &QueryId) -> Result<Accepted> {
         // In this order: a query that has left since is one whose record has its end.
         let live = self.0.live.get(id);
-        let record = self.0.records.get(project, id).await?.ok_or_else(|| unknown(id))?;
+        let record = self.0.records.get(&caller.project, id).await?;
+        let record = record
+            .filter(|record| is_seen(caller, record))
+            .ok_or_else(|| unknown(id))?;
         Ok(Accepted {
             live: live.filter(|_| !record.state.is_final()),
             record,
         })
     }
 
-    /// The project's queries, newest first.
-    pub(crate) async fn list(&self, caller: &Caller, filter: &Filter) -> Result<Vec<QueryRecord>> {
-        Ok(self.0.records.list(&caller.project, filter).await?)
+    /// The project's queries that the caller may see, newest first.
+    pub(crate) async fn list(&self, caller: &Caller, filter: Filter) -> Result<Vec<QueryRecord>> {
+        match visible(caller, filter) {
+            Some(filter) => Ok(self.0.records.list(&caller.project, &filter).await?),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Asks a query to stop. It has stopped when its record says so.
@@ -445,6 +485,27 @@ impl Queries {
             );
         }
     }
+}
+
+/// The filter that passes what the caller may see of what `filter` does. None: nothing.
+fn visible(caller: &Caller, filter: Filter) -> Option<Filter> {
+    let own = &caller.actor;
+    match caller.can(Act::SeeQueries) {
+        true => Some(filter),
+        false if filter.asked_by.as_ref().is_none_or(|who| *who == own.who) => Some(Filter {
+            asked_by: Some(own.who.clone()),
+            with_key: own.key.clone().filter(|_| caller.is_scoped() || caller.is_by_token()),
+            with_token: own.token.clone(),
+            ..filter
+        }),
+        false => None,
+    }
+}
+
+/// Whether a query is there for the caller.
+fn is_seen(caller: &Caller, record: &QueryRecord) -> bool {
+    let is_own = record.asked_by.as_ref().is_some_and(|actor| caller.has_done(actor));
+    is_own || caller.can(Act::SeeQueries)
 }
 
 fn unknown(id: &QueryId) -> Error {

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use wasmhouse_compute::sql::suggest::nearest;
 use wasmhouse_storage::bucket::Bucket;
-use wasmhouse_storage::catalog::{Catalog, Dataset, Relation, RelationKind};
+use wasmhouse_storage::catalog::{Catalog, Dataset, Effect, Relation, RelationKind};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ids::{DatasetName, TableName};
 use wasmhouse_storage::tables::{CommitLine, Keys, TableSnapshot, Tables as DeltaTables};
 
-use crate::access::Caller;
+use crate::access::{Act, Caller};
+use crate::callers::Callers;
 use crate::error::{Error, Result};
+use crate::sight::Sight;
 
 /// Datasets, tables and views of a project. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Tables {
     catalog: Catalog,
+    callers: Callers,
     delta: DeltaTables,
     bucket: Bucket,
 }
@@ -62,30 +65,44 @@ pub(crate) struct Contents {
 }
 
 impl Tables {
-    pub(crate) fn new(catalog: Catalog, delta: DeltaTables, bucket: Bucket) -> Self {
-        Self { catalog, delta, bucket }
+    pub(crate) fn new(catalog: Catalog, callers: Callers, delta: DeltaTables, bucket: Bucket) -> Self {
+        Self {
+            catalog,
+            callers,
+            delta,
+            bucket,
+        }
     }
 
     /// The project's datasets, by name.
     pub(crate) async fn datasets(&self, caller: &Caller) -> Result<Vec<Dataset>> {
-        Ok(self.catalog.datasets(&caller.project).await?)
+        self.sight(caller).datasets().await
     }
 
     /// Creates a dataset.
     pub(crate) async fn create_dataset(&self, caller: &Caller, name: &DatasetName) -> Result<()> {
-        Ok(self.catalog.create_dataset(&caller.project, name).await?)
+        caller.may(Act::CreateDataset)?;
+        let effect = Effect::CreateDataset { name: name.clone() };
+        Ok(self.catalog.act(&caller.project, &effect, &caller.actor).await?)
     }
 
     /// Deletes a dataset, with all that is in it if `cascade`.
     pub(crate) async fn drop_dataset(&self, caller: &Caller, name: &DatasetName, cascade: bool) -> Result<()> {
-        Ok(self.catalog.drop_dataset(&caller.project, name, cascade).await?)
+        self.find_dataset(caller, name).await?;
+        caller.may(Act::DropDataset(name))?;
+        let name = name.clone();
+        let effect = Effect::DropDataset { name, cascade };
+        let dropped = self.catalog.act(&caller.project, &effect, &caller.actor).await;
+        // Roles in it went with it.
+        self.callers.forget();
+        Ok(dropped?)
     }
 
     /// One dataset, and how much is in it.
     pub(crate) async fn describe_dataset(&self, caller: &Caller, name: &DatasetName) -> Result<DescribedDataset> {
         let Dataset { name, created_at } = self.find_dataset(caller, name).await?;
         let (mut tables, mut views) = (0, 0);
-        for relation in self.catalog.relations(&caller.project, Some(&name)).await? {
+        for relation in self.sight(caller).relations(Some(&name)).await? {
             match relation.kind() {
                 RelationKind::Table => tables += 1,
                 RelationKind::View => views += 1,
@@ -99,16 +116,22 @@ impl Tables {
         })
     }
 
-    /// Fails if the project has no such dataset.
-    pub(crate) async fn must_have_dataset(&self, caller: &Caller, name: &DatasetName) -> Result<()> {
-        self.find_dataset(caller, name).await.map(drop)
+    /// Fails if there is no such dataset, or the caller may not change it.
+    pub(crate) async fn must_take_rows(&self, caller: &Caller, name: &DatasetName) -> Result<()> {
+        self.find_dataset(caller, name).await?;
+        caller.may(Act::Run)?;
+        caller.may(Act::Write(name))
+    }
+
+    fn sight<'a>(&'a self, caller: &'a Caller) -> Sight<'a> {
+        Sight::new(&self.catalog, caller)
     }
 
     /// Everything in a dataset, by name.
     pub(crate) async fn list(&self, caller: &Caller, dataset: &DatasetName) -> Result<Vec<Listed>> {
-        self.must_have_dataset(caller, dataset).await?;
+        self.find_dataset(caller, dataset).await?;
         let mut listed = Vec::new();
-        for relation in self.catalog.relations(&caller.project, Some(dataset)).await? {
+        for relation in self.sight(caller).relations(Some(dataset)).await? {
             let (size, created_at) = match &relation {
                 Relation::Table(table) => {
                     let snapshot = self.delta.snapshot(&table.location, table.version).await?;
@@ -153,7 +176,7 @@ impl Tables {
                 kind,
                 schema: serde_json::from_str(&view.columns).map_err(|error| Error::Internal(error.into()))?,
                 created_at: view.created_at,
-                sql: Some(view.sql),
+                sql: Some(view.sql).filter(|sql| !sql.is_empty()),
                 contents: None,
             },
         };
@@ -163,8 +186,10 @@ impl Tables {
     /// Deletes a table or view.
     pub(crate) async fn drop(&self, caller: &Caller, name: &TableName) -> Result<()> {
         let kind = self.find(caller, name).await?.kind();
-        self.catalog.drop_relation(&caller.project, name, kind).await?;
-        Ok(())
+        caller.may(Act::Write(name.dataset()))?;
+        let name = name.clone();
+        let effect = Effect::Drop { name, kind };
+        Ok(self.catalog.act(&caller.project, &effect, &caller.actor).await?)
     }
 
     /// The commits of a table, newest first.
@@ -176,10 +201,11 @@ impl Tables {
     }
 
     async fn find(&self, caller: &Caller, name: &TableName) -> Result<Relation> {
-        if let Some(found) = self.catalog.relation(&caller.project, name).await? {
+        let sight = self.sight(caller);
+        if let Some(found) = sight.relation(name).await? {
             return Ok(found);
         }
-        let known = self.catalog.relations(&caller.project, None).await?;
+        let known = sight.relations(None).await?;
         let known: Vec<String> = known.iter().map(|relation| relation.name().to_string()).collect();
         let hint = did_you_mean(&name.to_string(), known.iter().map(String::as_str));
         Err(Error::NotFound(format!(

@@ -15,6 +15,7 @@ use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Catalog, Effect, Relation};
 use wasmhouse_storage::clock::{Clock, Timestamp};
 use wasmhouse_storage::money::Free;
+use wasmhouse_storage::people::Defaults;
 use wasmhouse_storage::queries::{
     End, Queries as Records, QueryError, QueryRecord, QueryState, Settled, Usage, WriteIntent,
 };
@@ -26,6 +27,7 @@ use crate::billing::{Billing, Terms};
 use crate::config::Config;
 use crate::error::Result;
 use crate::queries::Queries;
+use crate::quotas::Quotas;
 
 /// How often a gateway that is not alone asks whether its queries are to stop.
 const CANCEL_EVERY: Duration = Duration::from_millis(500);
@@ -47,6 +49,7 @@ pub(crate) struct Upkeep {
     queries: Queries,
     pool: Pool,
     billing: Billing,
+    quotas: Quotas,
     idle: Duration,
 }
 
@@ -65,6 +68,7 @@ impl Upkeep {
         queries: Queries,
         pool: Pool,
         billing: Billing,
+        quotas: Quotas,
     ) -> Self {
         Self {
             every: Duration::from_secs(config.upkeep.every_s),
@@ -80,6 +84,7 @@ impl Upkeep {
             queries,
             pool,
             billing,
+            quotas,
             idle: Duration::from_secs(config.workers.idle_s),
         }
     }
@@ -118,6 +123,7 @@ impl Upkeep {
                     _ = tick.tick() => {
                         said("workers were not looked after", self.pool.look_after(self.idle).await.map_err(Into::into));
                         said("queries were not renewed", self.queries.renew().await);
+                        self.quotas.forget_idle();
                         said("prices were not read", self.billing.reload().await);
                     }
                     _ = cancel_tick.tick(), if self.has_neighbours => {
@@ -240,7 +246,8 @@ impl Upkeep {
     }
 
     fn terms(&self, record: &QueryRecord) -> Terms {
-        self.billing.terms(record.created_at, None)
+        self.billing
+            .terms(record.created_at, Defaults::default(), Defaults::default())
     }
 
     /// Removes what nobody refers to: deleted tables, files of writes that never committed, uploads, expired results. What

@@ -17,13 +17,16 @@ use crate::clock::Timestamp;
 /// The longest identifier, as in PostgreSQL.
 pub const MAX_IDENTIFIER_BYTES: usize = 63;
 
+/// The longest name of a principal.
+const MAX_PRINCIPAL_BYTES: usize = 128;
+
 /// A text that is not the name or id it was taken for. The message says the text, and the rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(String);
 
 impl InvalidName {
-    fn new(text: &str, rule: impl fmt::Display) -> Self {
+    pub(crate) fn new(text: &str, rule: impl fmt::Display) -> Self {
         // The text is a stranger's and may be of any length; a sentence quotes the beginning.
         match text.char_indices().nth(100) {
             Some((end, _)) => Self(format!("'{}…' {rule}", &text[..end])),
@@ -189,6 +192,106 @@ impl FromStr for WorkerId {
     }
 }
 
+/// Somebody who may enter a project, a person or a program: a name such as `ada@example.com` or `etl`, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PrincipalName(String);
+
+impl PrincipalName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PrincipalName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let goes_on_well = text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-+@".contains(&b));
+        match starts_well && goes_on_well && text.len() <= MAX_PRINCIPAL_BYTES {
+            true => Ok(Self(text.to_owned())),
+            false => Err(InvalidName::new(
+                text,
+                "cannot name a user or a service account: use at most 128 lower-case letters, digits and . _ - + @, \
+                 beginning with a letter or a digit",
+            )),
+        }
+    }
+}
+
+/// A key, by half of its hash, which opens nothing. `k_` and 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The id of the key that has this hash.
+    pub fn of_hash(hash: &[u8; 32]) -> Self {
+        let digits = blake3::Hash::from_bytes(*hash).to_hex();
+        Self(digits[..32].to_owned())
+    }
+
+    /// What is behind `k_`.
+    pub(crate) fn digits(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix("k_").filter(|digits| {
+            digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        });
+        let digits = digits
+            .ok_or_else(|| InvalidName::new(text, "is not a key id: write k_ and 32 lower-case hexadecimal digits"))?;
+        Ok(Self(digits.to_owned()))
+    }
+}
+
+/// A line of an audit log: `a_` and 32 hexadecimal digits, ordered by when it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AuditId(Uuid);
+
+impl AuditId {
+    /// An id nobody else has, made at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self(unique(now))
+    }
+}
+
+impl FromStr for AuditId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        uuid_after("a_", text, "audit id").map(Self)
+    }
+}
+
+impl fmt::Display for PrincipalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k_{}", self.0)
+    }
+}
+
+impl fmt::Display for AuditId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a_{}", self.0.as_simple())
+    }
+}
+
 impl fmt::Display for ProjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -244,7 +347,17 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(ProjectId, DatasetName, TableName, QueryId, TableUid, WorkerId);
+as_text!(
+    ProjectId,
+    DatasetName,
+    TableName,
+    QueryId,
+    TableUid,
+    WorkerId,
+    PrincipalName,
+    KeyId,
+    AuditId
+);
 
 fn identifier(text: &str, kind: &'static str) -> Result<String, InvalidName> {
     let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');

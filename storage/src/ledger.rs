@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Who;
 use crate::catalog::Catalog;
 use crate::catalog::db::{self, Db, Transaction};
 use crate::clock::Timestamp;
@@ -53,6 +54,8 @@ pub struct LedgerLine {
     pub cost: Option<Cost>,
     /// BLAKE3 of the text of its receipt, in hexadecimal.
     pub receipt_hash: Option<String>,
+    /// Who asked. None on lines from before that was kept.
+    pub by: Option<Who>,
     /// All of the above as the text that was hashed.
     pub entry: String,
     /// The hash of the line before; [`GENESIS`] for the first.
@@ -101,6 +104,7 @@ impl LedgerLine {
             usage,
             cost,
             receipt: receipt_hash,
+            by,
         } = serde_json::from_str(&entry).map_err(db::unreadable)?;
         Ok(Self {
             project,
@@ -113,6 +117,7 @@ impl LedgerLine {
             usage,
             cost,
             receipt_hash,
+            by,
             entry,
             prev_hash,
             hash,
@@ -213,6 +218,7 @@ pub(crate) struct Charge {
     pub(crate) usage: Usage,
     pub(crate) cost: Cost,
     pub(crate) receipt: Option<SignedReceipt>,
+    pub(crate) by: Option<Who>,
 }
 
 /// A line as it is hashed. The order of the fields is the order of the text: add new ones at the end.
@@ -231,6 +237,8 @@ struct Entry {
     /// BLAKE3 of the receipt's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     receipt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Who>,
 }
 
 /// The last line of a chain.
@@ -276,6 +284,7 @@ impl Charge {
             usage,
             cost,
             receipt,
+            by,
         } = self;
         let entry = Entry {
             project,
@@ -288,6 +297,7 @@ impl Charge {
             usage,
             cost: Some(cost),
             receipt: receipt.as_ref().map(|receipt| receipt_hash(&receipt.text)),
+            by,
         };
         let text = serde_json::to_string(&entry).map_err(db::unreadable)?;
         Ok(StoredLine {

@@ -1,14 +1,17 @@
-//! What must survive a restart: tables, names, queries, the ledger, and who has which worker.
+//! What must survive a restart: tables, names, people and their keys, queries, the ledger, and who has which worker.
 //!
 //! Everything here outlives the process that wrote it. The crate knows nothing of SQL planning (that is `compute`) and
-//! nothing of HTTP, people or money (that is `gateway`).
+//! nothing of HTTP, or of who may do what and what it costs (that is `gateway`).
 
+pub mod audit;
 pub mod bucket;
+pub mod budgets;
 pub mod catalog;
 pub mod clock;
 pub mod ids;
 pub mod ledger;
 pub mod money;
+pub mod people;
 pub mod published;
 pub mod queries;
 pub mod results;

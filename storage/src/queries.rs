@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashSet};
 use moka::future::Cache;
 use tracing::debug;
 
+use crate::audit::{Actor, Deed, Who};
 use crate::catalog::db::{self, Db};
 use crate::catalog::{self, Catalog, Effect};
 use crate::clock::Timestamp;
@@ -64,7 +65,12 @@ impl Queries {
             return Ok(Created::New(record));
         }
         let existing = self
-            .of_request(&record.project, record.request_id.as_deref(), &record.fingerprint)
+            .of_request(
+                &record.project,
+                record.asked_by.as_ref().map(|actor| &actor.who),
+                record.request_id.as_deref(),
+                &record.fingerprint,
+            )
             .await?;
         match existing {
             Some(existing) => Ok(Created::Existing(existing)),
@@ -72,10 +78,11 @@ impl Queries {
         }
     }
 
-    /// The query that the same request made earlier, if it made one.
+    /// The query that the same request of the same asker made earlier, if it made one.
     pub async fn of_request(
         &self,
         project: &ProjectId,
+        asker: Option<&Who>,
         request_id: Option<&str>,
         fingerprint: &str,
     ) -> Result<Option<QueryRecord>> {
@@ -84,6 +91,10 @@ impl Queries {
         };
         let existing = db::queries::of_request(&mut *self.db.reader().await?, project, request_id).await?;
         match existing {
+            // Nobody learns from a request id what others ask.
+            Some(existing) if existing.asked_by.as_ref().map(|actor| &actor.who) != asker => Err(Error::Conflict(
+                "somebody else has sent a request with this request id; choose another".to_owned(),
+            )),
             Some(existing) if existing.fingerprint != fingerprint => Err(Error::Conflict(format!(
                 "another request was already sent with this request id; it became {}",
                 existing.id
@@ -172,6 +183,12 @@ impl Queries {
             return state.map(Settled::Already).ok_or_else(|| unknown(id));
         };
         catalog::apply(&mut tx, &ended.project, &end.effect, now).await?;
+        if let Some(by) = &ended.by {
+            for (act, object) in end.effect.deeds() {
+                let deed = Deed::done(by, act, object).by_query(id);
+                db::audit::insert(&mut tx, &ended.project, &deed, now).await?;
+            }
+        }
         self.settle(tx, ended, id, &end, now).await
     }
 
@@ -320,6 +337,7 @@ fn unknown(id: &QueryId) -> Error {
 /// What the ledger wants to know of a query that just ended.
 pub(crate) struct Ended {
     pub(crate) project: ProjectId,
+    pub(crate) by: Option<Actor>,
     pub(crate) kind: String,
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -328,6 +346,7 @@ impl Ended {
     fn of(record: &QueryRecord) -> Self {
         Self {
             project: record.project.clone(),
+            by: record.asked_by.clone(),
             kind: record.kind.clone(),
             labels: record.labels.clone(),
         }
@@ -344,6 +363,7 @@ impl Ended {
             usage: end.usage,
             cost: end.cost.clone(),
             receipt: end.receipt.clone(),
+            by: self.by.map(|actor| actor.who),
         }
     }
 }

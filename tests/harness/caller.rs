@@ -26,12 +26,35 @@ impl Caller {
     }
 
     /// The same warehouse, seen by another project.
-    pub(super) fn with_key(&self, project: &str, key: &str) -> Self {
+    pub(crate) fn with_key(&self, project: &str, key: &str) -> Self {
         Self {
             project: project.to_owned(),
             key: key.to_owned(),
             ..self.clone()
         }
+    }
+
+    /// Lets somebody into the project, with these roles and a key of his own.
+    pub(crate) async fn lets_in(&self, name: &str, roles: &[&str]) -> Self {
+        self.post("/v1/principals", json!({ "name": name }))
+            .await
+            .unwrap_or_else(|error| panic!("{name} is not let in: {error}"));
+        for role in roles {
+            let (role, dataset) = match role.split_once(" on ") {
+                Some((role, dataset)) => (role, Some(dataset)),
+                None => (*role, None),
+            };
+            let grant = json!({ "principal": name, "role": role, "dataset": dataset });
+            self.post("/v1/grants", grant).await.expect("a role that there is");
+        }
+        self.key_for(json!({ "name": format!("of {name}"), "principal": name }))
+            .await
+    }
+
+    /// Somebody with the key that this makes.
+    pub(crate) async fn key_for(&self, new: Value) -> Self {
+        let made = self.post("/v1/keys", new).await.expect("a new key");
+        self.with_key(&self.project, made["key"].as_str().expect("a key"))
     }
 
     pub(crate) fn project_name(&self) -> &str {
@@ -221,6 +244,17 @@ impl Caller {
     pub(crate) async fn post(&self, path: &str, body: Value) -> Result<Value, ApiError> {
         json_of(
             self.request(Method::POST, path)
+                .json(&body)
+                .send()
+                .await
+                .expect("the gateway answers"),
+        )
+        .await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Result<Value, ApiError> {
+        json_of(
+            self.request(Method::PATCH, path)
                 .json(&body)
                 .send()
                 .await

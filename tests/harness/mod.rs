@@ -153,6 +153,21 @@ impl Warehouse {
         self.caller.with_key(name, key)
     }
 
+    /// Somebody in the project `main`, with these roles, each `role` or `role on dataset`, and a key of his own.
+    pub(crate) async fn somebody(&self, name: &str, roles: &[&str]) -> Caller {
+        self.caller.lets_in(name, roles).await
+    }
+
+    /// Whoever runs the house, with the key that was printed at its first start.
+    pub(crate) fn operator(&self) -> Caller {
+        let printed = self.server().printed.join("\n");
+        let key = printed
+            .split_whitespace()
+            .find(|word| word.starts_with("wh_op_"))
+            .unwrap_or_else(|| panic!("no key in {printed:?}"));
+        self.caller.with_key("", key)
+    }
+
     /// Runs `wasmhouse` with these arguments and this warehouse's data directory, to its end.
     pub(crate) async fn command(&self, arguments: &[&str]) -> std::process::Output {
         process::wasmhouse()

@@ -40,6 +40,8 @@ pub(super) struct Server {
     pid: u32,
     pub(super) url: String,
     pub(super) ready_after: Duration,
+    /// What it printed before it was ready.
+    pub(super) printed: Vec<String>,
 }
 
 impl Server {
@@ -87,11 +89,13 @@ impl Server {
         let pid = child.id().expect("the child has just been started");
 
         let mut lines = BufReader::new(child.stdout.take().expect("standard output is a pipe")).lines();
+        let mut printed = Vec::new();
         let listening = async {
             while let Ok(Some(line)) = lines.next_line().await {
                 if let Some((_, url)) = line.split_once(says) {
                     return Some(url.trim().to_owned());
                 }
+                printed.push(line);
             }
             None
         };
@@ -110,6 +114,7 @@ impl Server {
             pid,
             url,
             ready_after,
+            printed,
         }
     }
 

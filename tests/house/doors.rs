@@ -10,7 +10,7 @@ struct Door {
     why: &'static str,
 }
 
-const DOORS: [Door; 9] = [
+const DOORS: [Door; 11] = [
     Door {
         words: &["per_tb_processed", "per_tb_loaded", "per_query_at_least"],
         rooms: &[
@@ -20,6 +20,25 @@ const DOORS: [Door; 9] = [
             "gateway/src/http/money.rs",
         ],
         why: "usage becomes money in one place, so that a quote, a ceiling, a bill and whoever checks one cannot differ",
+    },
+    Door {
+        words: &["Role::"],
+        rooms: &[
+            "gateway/src/access.rs",
+            "storage/src/people.rs",
+            "compute/src/sql/roles.rs",
+        ],
+        why: "what a role allows is said in one place, so that it can be read, and tested, on one page",
+    },
+    Door {
+        words: &[
+            "catalog.datasets",
+            "catalog.relations",
+            "catalog.relation",
+            "catalog.resolve",
+        ],
+        rooms: &["gateway/src/sight.rs", "gateway/src/upkeep.rs"],
+        why: "who asks sees what he may read and nothing else, so names are looked up with his eyes",
     },
     Door {
         words: &["axum"],

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::names::Name;
+use super::roles::{self, Roles, Shown};
 use crate::{Code, SqlError};
 
 /// What a statement does, with the names it does it to.
@@ -85,6 +86,12 @@ pub enum Kind {
         /// `if exists`.
         if_exists: bool,
     },
+    /// `grant role`.
+    Grant(Roles),
+    /// `revoke role`.
+    Revoke(Roles),
+    /// `show grants`.
+    ShowGrants(Shown),
 }
 
 impl Kind {
@@ -102,6 +109,9 @@ impl Kind {
             Kind::Drop { view: true, .. } => "drop_view",
             Kind::Drop { .. } => "drop_table",
             Kind::Truncate { .. } => "truncate",
+            Kind::Grant(_) => "grant",
+            Kind::Revoke(_) => "revoke",
+            Kind::ShowGrants(_) => "show_grants",
         }
     }
 }
@@ -171,7 +181,7 @@ fn classify_ast(ast: &Ast) -> Result<Kind, SqlError> {
             let SchemaName::Simple(name) = schema_name else {
                 return Err(not_supported("create schema with authorization is not supported"));
             };
-            let (project, name) = dataset_name(name)?;
+            let (project, name) = roles::dataset(name)?;
             Ok(Kind::CreateDataset {
                 project,
                 name,
@@ -186,6 +196,8 @@ fn classify_ast(ast: &Ast) -> Result<Kind, SqlError> {
             ..
         } => classify_drop(*object_type, *if_exists, names, *cascade),
         Ast::Truncate(truncate) => classify_truncate(truncate),
+        Ast::Grant(grant) => roles::granted(grant).map(Kind::Grant),
+        Ast::Revoke(revoke) => roles::revoked(revoke).map(Kind::Revoke),
         Ast::Set(set) => Err(not_allowed(format!(
             "`{set}` would outlive the query; send it in the request's `settings`, which last for one query"
         ))),
@@ -212,6 +224,9 @@ fn classify_ast(ast: &Ast) -> Result<Kind, SqlError> {
 }
 
 fn classify_show(variable: &[Ident]) -> Result<Kind, SqlError> {
+    if let Some(shown) = roles::shown(variable) {
+        return shown.map(Kind::ShowGrants);
+    }
     let parts: Vec<String> = variable.iter().map(|part| part.value.to_lowercase()).collect();
     let name = parts.join(".");
     if name.starts_with("datafusion.runtime") {
@@ -386,7 +401,7 @@ fn classify_drop(object: ObjectType, if_exists: bool, names: &[ObjectName], casc
             view: true,
         }),
         ObjectType::Schema => {
-            let (project, name) = dataset_name(name)?;
+            let (project, name) = roles::dataset(name)?;
             Ok(Kind::DropDataset {
                 project,
                 name,
@@ -398,19 +413,6 @@ fn classify_drop(object: ObjectType, if_exists: bool, names: &[ObjectName], casc
             "drop {} is not supported",
             other.to_string().to_lowercase()
         ))),
-    }
-}
-
-/// `dataset` or `project.dataset`.
-fn dataset_name(name: &ObjectName) -> Result<(Option<String>, String), SqlError> {
-    let read = Name::read(name)?;
-    match (read.project, read.dataset) {
-        (None, project) => Ok((project, read.table)),
-        (Some(_), _) => Err(SqlError::new(
-            Code::InvalidSql,
-            format!("{name} has too many parts; a schema is project.dataset"),
-        )
-        .at(read.line, read.column)),
     }
 }
 

@@ -14,6 +14,7 @@ mod names;
 pub mod parse;
 mod patience;
 mod placeholders;
+mod roles;
 mod shape;
 pub mod suggest;
 mod unread;
@@ -23,6 +24,7 @@ pub use dialect::dialect_of;
 pub use limits::Limits;
 pub use names::Name;
 pub use parse::{Statement, parse};
+pub use roles::{Roles, Shown};
 
 #[cfg(test)]
 mod tests;

@@ -30,12 +30,14 @@ impl Month {
             .ok_or_else(|| Error::InvalidRequest(format!("{text:?} is not a month; write it as 2026-11")))
     }
 
-    fn of(at: Timestamp) -> Self {
+    /// The month that an instant is in.
+    pub(crate) fn of(at: Timestamp) -> Self {
         let day = day_of(at);
         Self(day.with_day(1).unwrap_or(day))
     }
 
-    fn next(self) -> Self {
+    /// The one after it.
+    pub(crate) fn next(self) -> Self {
         Self(self.0.checked_add_months(Months::new(1)).unwrap_or(NaiveDate::MAX))
     }
 
@@ -50,7 +52,8 @@ impl std::fmt::Display for Month {
     }
 }
 
-fn day_of(at: Timestamp) -> NaiveDate {
+/// The day of UTC that an instant is on.
+pub(crate) fn day_of(at: Timestamp) -> NaiveDate {
     let at: DateTime<Utc> = DateTime::from_timestamp_micros(at.micros()).unwrap_or_default();
     at.date_naive()
 }
@@ -70,6 +73,8 @@ pub(crate) struct Invoice {
     pub(crate) to_pay: Money,
     /// The parts of each sum are all of it.
     pub(crate) by_day: BTreeMap<String, Share>,
+    /// By who asked. Lines from before that was kept are under the empty name.
+    pub(crate) by_user: BTreeMap<String, Share>,
     pub(crate) by_kind: BTreeMap<String, Share>,
     /// By the values of each label; what does not have the label is not among them.
     pub(crate) by_label: BTreeMap<String, BTreeMap<String, Share>>,
@@ -89,14 +94,16 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    fn add(&mut self, other: Self) {
+    /// Both together.
+    pub(crate) fn add(&mut self, other: Self) {
         self.queries += other.queries;
         self.free += other.free;
         self.bytes_processed = self.bytes_processed.saturating_add(other.bytes_processed);
         self.amount = [self.amount, other.amount].into_iter().sum();
     }
 
-    fn of(line: &LedgerLine) -> Self {
+    /// What one line is.
+    pub(crate) fn of(line: &LedgerLine) -> Self {
         let is_free = line.cost.as_ref().is_none_or(|cost| cost.free.is_some());
         Self {
             queries: u64::from(!is_free),
@@ -120,6 +127,7 @@ pub(crate) fn invoice(project: ProjectId, month: Month, lines: &[LedgerLine]) ->
         total: Share::default(),
         to_pay: Money::ZERO,
         by_day: BTreeMap::new(),
+        by_user: BTreeMap::new(),
         by_kind: BTreeMap::new(),
         by_label: BTreeMap::new(),
         by_dataset: BTreeMap::new(),
@@ -129,6 +137,8 @@ pub(crate) fn invoice(project: ProjectId, month: Month, lines: &[LedgerLine]) ->
         invoice.total.add(share);
         let day = day_of(line.at).to_string();
         invoice.by_day.entry(day).or_default().add(share);
+        let user = line.by.as_ref().map(ToString::to_string);
+        invoice.by_user.entry(user.unwrap_or_default()).or_default().add(share);
         invoice.by_kind.entry(line.kind.clone()).or_default().add(share);
         for (label, value) in &line.labels {
             let values = invoice.by_label.entry(label.clone()).or_default();
@@ -213,7 +223,7 @@ pub(crate) async fn lines_of(ledger: &Ledger, project: &ProjectId, month: Month)
 }
 
 /// The number of the last line before a month.
-async fn before(ledger: &Ledger, project: &ProjectId, month: Month, last: i64) -> Result<i64> {
+pub(crate) async fn before(ledger: &Ledger, project: &ProjectId, month: Month, last: i64) -> Result<i64> {
     let (mut low, mut high) = (0, last);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -249,6 +259,8 @@ mod tests {
     use wasmhouse_storage::ledger::SignedReceipt;
     use wasmhouse_storage::money::{Cost, Free};
     use wasmhouse_storage::queries::{QueryState, Usage};
+
+    use wasmhouse_storage::audit::Who;
 
     use super::*;
 
@@ -302,6 +314,9 @@ mod tests {
                 free,
             }),
             receipt_hash: None,
+            by: Some(Who::Principal(
+                if seq % 2 == 0 { "ada" } else { "bob" }.parse().expect("a name"),
+            )),
             entry: String::new(),
             prev_hash: [0; 32],
             hash: [0; 32],
@@ -335,6 +350,7 @@ mod tests {
         };
         for shares in [
             &invoice.by_day,
+            &invoice.by_user,
             &invoice.by_kind,
             &invoice.by_dataset,
             &invoice.by_label["team"],
@@ -351,6 +367,7 @@ mod tests {
             )
         );
         assert_eq!(invoice.by_day.keys().collect::<Vec<_>>(), ["2026-11-28"]);
+        assert_eq!(invoice.by_user.keys().collect::<Vec<_>>(), ["ada", "bob"]);
     }
 
     #[test]

@@ -172,6 +172,16 @@ pub(crate) fn bytes_within(prices: &PriceList, most: Money, bytes_loaded: u64) -
     Some(bytes.map_or(u64::MAX, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX)))
 }
 
+/// The word for why nothing is to be paid.
+pub(crate) fn reason(free: Free) -> &'static str {
+    match free {
+        Free::Failed => "failed",
+        Free::Cancelled => "cancelled",
+        Free::Abandoned => "abandoned",
+        Free::Lost => "lost",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rand::rngs::StdRng;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use jsonwebtoken::EncodingKey;
 use serde::{Deserialize, Serialize};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ids::{ProjectId, QueryId};
@@ -127,6 +128,12 @@ impl Signer {
             id: self.id.to_string(),
             public_key: hex::encode(self.pair.public_key().as_ref()),
         }
+    }
+
+    /// The same key, for tokens. What is signed there is no receipt: it is base64 with dots, and a receipt is JSON.
+    pub(crate) fn jwt_key(&self) -> Result<EncodingKey> {
+        let pair = self.pair.to_pkcs8v1().map_err(|error| Error::Internal(error.into()))?;
+        Ok(EncodingKey::from_ed_der(pair.as_ref()))
     }
 
     /// Signs this text.

@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use wasmhouse_storage::BoxError;
+use wasmhouse_storage::audit::Actor;
 
 use super::claim;
 use crate::app::App;
@@ -119,8 +120,11 @@ fn lock_file(path: &Path, taken: impl FnOnce() -> String) -> Result<File, BoxErr
 async fn introduce(app: &App, data: &Path, address: SocketAddr) -> Result<(), BoxError> {
     let file = data.join("client.toml");
     let url = format!("http://{address}");
-    if app.projects.is_empty().await? {
-        let key = app.projects.create(&FIRST_PROJECT.parse()?).await?;
+    if let Some(key) = app.projects.first_operator_key().await? {
+        println!("the operator's key, shown this once: {key}");
+    }
+    if app.projects.list().await?.is_empty() {
+        let key = app.projects.create(&FIRST_PROJECT.parse()?, &Actor::house()).await?;
         private::write(
             &file,
             &format!("url = \"{url}\"\nproject = \"{FIRST_PROJECT}\"\nkey = \"{key}\"\n"),

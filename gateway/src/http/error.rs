@@ -2,6 +2,7 @@
 //! has decided what a stranger may be told.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
@@ -14,7 +15,10 @@ use utoipa::ToSchema;
 use wasmhouse_compute::causes;
 use wasmhouse_storage::queries::{QueryError, QueryState};
 
-use crate::error::Error;
+use crate::error::{Error, seconds};
+
+/// When to ask again if nobody knows when it will be better.
+const A_MOMENT: Duration = Duration::from_secs(5);
 
 /// What is said of a body whose end did not come, or could not be unpacked.
 pub(super) const UNREADABLE_BODY: &str =
@@ -46,12 +50,18 @@ pub(crate) struct ErrorDetail {
     query_id: Option<String>,
 }
 
+/// Marks the answer to a request that its caller may not make.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotLet;
+
 /// An answer that is not a success.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    /// The same request may be sent again in a few seconds.
-    again: bool,
+    /// When the same request may be sent again.
+    again: Option<Duration>,
+    /// It was understood, and the caller may not.
+    is_denied: bool,
     body: ErrorBody,
 }
 
@@ -63,7 +73,7 @@ impl ApiError {
 
     /// The same answer to who asks how a query ended: asking again changes nothing.
     pub(super) fn for_good(self) -> Self {
-        Self { again: false, ..self }
+        Self { again: None, ..self }
     }
 
     fn new(status: StatusCode, error: QueryError, query_id: Option<String>) -> Self {
@@ -75,7 +85,9 @@ impl ApiError {
         } = error;
         Self {
             status,
-            again: matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE),
+            again: matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+                .then_some(A_MOMENT),
+            is_denied: false,
             body: ErrorBody {
                 error: ErrorDetail {
                     code,
@@ -98,17 +110,18 @@ impl From<Error> for ApiError {
                 let status = status_of_query(*state, &error.code);
                 let answer = Self::new(status, error.clone(), Some(id.to_string()));
                 // What a query without an end wrote may be seen yet; whoever sends it again at once may write it twice.
-                let again = answer.again && state.is_final();
+                let again = answer.again.filter(|_| state.is_final());
                 return Self { again, ..answer };
             }
             Error::InvalidRequest(_) => StatusCode::BAD_REQUEST,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::AlreadyExists(_) | Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Denied(_) => StatusCode::FORBIDDEN,
             Error::Unauthenticated => StatusCode::UNAUTHORIZED,
             Error::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Error::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Error::Busy(_) | Error::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Error::Unavailable(cause) => {
                 error!("storage did not answer: {}", causes(cause.as_ref()));
@@ -119,7 +132,15 @@ impl From<Error> for ApiError {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        Self::new(status, said, None)
+        let answer = Self::new(status, said, None);
+        Self {
+            is_denied: matches!(error, Error::Denied(_)),
+            again: match error {
+                Error::TooOften { retry_after, .. } => Some(retry_after),
+                _ => answer.again,
+            },
+            ..answer
+        }
     }
 }
 
@@ -160,10 +181,13 @@ fn status_of(code: &str) -> StatusCode {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
-        if self.again {
+        if let Some(time) = self.again {
             response
                 .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                .insert(RETRY_AFTER, HeaderValue::from(seconds(time).max(1)));
+        }
+        if self.is_denied {
+            response.extensions_mut().insert(NotLet);
         }
         response
     }

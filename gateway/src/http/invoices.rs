@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use wasmhouse_storage::ledger::Ledger;
 
 use super::error::{ApiError, ErrorBody};
-use crate::access::Caller;
+use crate::access::{Act, Caller};
 use crate::billing::invoice::{Invoice, Month, Share, invoice, lines_of, months};
 
 /// The months of which there are invoices, the newest first.
@@ -36,6 +36,8 @@ pub(crate) struct InvoiceBody {
     /// The amount of the total, rounded down once to six decimals.
     to_pay: String,
     by_day: BTreeMap<String, ShareBody>,
+    /// By who asked: a user, a service account, or `(project)` for keys of the project itself.
+    by_user: BTreeMap<String, ShareBody>,
     by_kind: BTreeMap<String, ShareBody>,
     /// For each label by its values; what does not have the label is not among them.
     by_label: BTreeMap<String, BTreeMap<String, ShareBody>>,
@@ -87,6 +89,7 @@ impl From<&Invoice> for InvoiceBody {
             total: (&invoice.total).into(),
             to_pay: invoice.to_pay.to_string(),
             by_day: shares(&invoice.by_day),
+            by_user: shares(&invoice.by_user),
             by_kind: shares(&invoice.by_kind),
             by_label: invoice
                 .by_label
@@ -101,6 +104,7 @@ impl From<&Invoice> for InvoiceBody {
 /// List the months of which there are invoices.
 #[utoipa::path(get, path = "/v1/invoices", tag = "money", responses((status = 200, body = MonthsBody)))]
 pub(super) async fn list_invoices(State(ledger): State<Ledger>, caller: Caller) -> Result<Json<MonthsBody>, ApiError> {
+    caller.may(Act::ReadBills)?;
     let months = months(&ledger, &caller.project).await?;
     Ok(Json(MonthsBody {
         months: months.iter().map(Month::to_string).collect(),
@@ -121,6 +125,7 @@ pub(super) async fn get_invoice(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let month = Month::read(&month)?;
+    caller.may(Act::ReadBills)?;
     let lines = lines_of(&ledger, &caller.project, month).await?;
     let invoice = invoice(caller.project, month, &lines);
     let wanted = headers
@@ -147,6 +152,7 @@ fn parts(invoice: &Invoice) -> Vec<(String, &str, &Share)> {
     let mut parts = vec![("total".to_owned(), "", &invoice.total)];
     for (title, shares) in [
         ("day", &invoice.by_day),
+        ("user", &invoice.by_user),
         ("kind", &invoice.by_kind),
         ("dataset", &invoice.by_dataset),
     ] {

@@ -16,7 +16,7 @@ use super::error::{ApiError, ErrorBody};
 use super::extract::Query;
 use super::money::CostBody;
 use super::usage::UsageBody;
-use crate::access::Caller;
+use crate::access::{Act, Caller};
 use crate::billing::{Billing, export};
 use crate::error::Error;
 
@@ -49,6 +49,9 @@ struct LedgerItem {
     usage: UsageBody,
     /// How it ended: `done`, `failed`, `cancelled`, `abandoned` or `lost`.
     state: &'static str,
+    /// Who asked: a user, a service account, or `(project)` for a key of the project itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_by: Option<String>,
     /// What it costs. Lines from before prices were kept have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<CostBody>,
@@ -89,6 +92,7 @@ pub(super) async fn list_ledger(
     caller: Caller,
     Query(wanted): Query<ListLedger>,
 ) -> Result<Json<LedgerPage>, ApiError> {
+    caller.may(Act::ReadBills)?;
     let limit = wanted.limit.unwrap_or(100).clamp(1, 1000);
     let lines = ledger
         .lines(&caller.project, wanted.after, limit)
@@ -128,6 +132,7 @@ pub(super) async fn export_ledger(
     if wanted.after < 0 {
         return Err(Error::InvalidRequest("`after` is the number of a line, from 0".to_owned()).into());
     }
+    caller.may(Act::ReadBills)?;
     let lines = export::lines(ledger, &billing, caller.project, wanted.after).await?;
     let lines = lines.inspect_err(|error| tracing::error!("a ledger could not be exported: {error:?}"));
     let headers = [(CONTENT_TYPE, "application/x-ndjson")];
@@ -143,6 +148,7 @@ fn item(line: LedgerLine) -> LedgerItem {
         labels: line.labels,
         usage: line.usage.into(),
         state: line.outcome.as_str(),
+        asked_by: line.by.as_ref().map(ToString::to_string),
         cost: line.cost.as_ref().map(CostBody::from),
         entry: line.entry,
         prev_hash: hex::encode(line.prev_hash),

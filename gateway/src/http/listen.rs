@@ -25,6 +25,8 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 use wasmhouse_storage::BoxError;
 
+use super::auth::Peer;
+
 /// How long the head of a request may take to arrive, from the moment from which it could.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -43,14 +45,15 @@ pub(super) async fn listen(listener: TcpListener, router: Router, stop: impl Fut
     let open = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.as_mut() => break,
-            stream = accept(&listener) => stream,
+            accepted = accept(&listener) => accepted,
         };
         let asked = Arc::new(Notify::new());
         let asking = Arc::clone(&asked);
-        let service = ServiceExt::<Request>::map_request(router.clone(), move |request: Request<Incoming>| {
+        let service = ServiceExt::<Request>::map_request(router.clone(), move |mut request: Request<Incoming>| {
             asking.notify_one();
+            request.extensions_mut().insert(peer);
             request.map(Body::new)
         });
         let connection = protocol
@@ -82,15 +85,16 @@ fn protocol() -> Builder<TokioExecutor> {
 }
 
 /// The next connection. One for which there is no room waits, and those that are served go on.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 // A small answer is sent at once, not when the one before it has been acknowledged.
                 if let Err(error) = stream.set_nodelay(true) {
                     debug!("a connection will be slow: {error}");
                 }
-                return stream;
+                // One address has one spelling in what is written down.
+                return (stream, Peer(address.ip().to_canonical()));
             }
             Err(error) if has_left(error.kind()) => {}
             Err(error) => {

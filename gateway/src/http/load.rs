@@ -83,13 +83,15 @@ pub(super) async fn load_table(
     check_tags(&labels, options.request_id.as_deref())?;
     let max_cost = options.max_cost.as_deref().map(max_cost_of).transpose()?;
     // Better to hear now than after the upload that there is no such dataset.
-    door.app.tables.must_have_dataset(&caller, into.dataset()).await?;
+    door.app.tables.must_take_rows(&caller, into.dataset()).await?;
 
     let queries = &door.app.queries;
     let upload = arriving(body);
     let staged = queries
         .stage(&caller.project, upload, &format, door.upload_bytes)
         .await?;
+    // The file may have taken long to arrive.
+    let caller = door.app.callers.still(&caller).await?;
     let load = Load {
         into,
         mode,

@@ -2,7 +2,9 @@
 //!
 //! A handler reads the request, calls one use case, shapes the answer. One file for each resource.
 
+mod admin;
 mod auth;
+mod budgets;
 mod datasets;
 mod diagnostics;
 mod error;
@@ -13,6 +15,7 @@ mod ledger;
 mod listen;
 mod load;
 mod money;
+mod people;
 mod protocol;
 mod queries;
 mod results;
@@ -36,10 +39,14 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ledger::Ledger;
 
 use crate::app::App;
 use crate::billing::Billing;
+use crate::budgets::Budgets;
+use crate::error::{Error, Result as UseResult};
+use crate::people::People;
 use crate::queries::Queries;
 use crate::tables::Tables;
 use auth::BearerKey;
@@ -64,6 +71,18 @@ impl FromRef<Door> for Queries {
 impl FromRef<Door> for Tables {
     fn from_ref(door: &Door) -> Self {
         door.app.tables.clone()
+    }
+}
+
+impl FromRef<Door> for Budgets {
+    fn from_ref(door: &Door) -> Self {
+        door.app.budgets.clone()
+    }
+}
+
+impl FromRef<Door> for People {
+    fn from_ref(door: &Door) -> Self {
+        door.app.people.clone()
     }
 }
 
@@ -107,8 +126,29 @@ fn routes() -> OpenApiRouter<Door> {
         .routes(routes!(tables::list_tables, tables::create_table))
         .routes(routes!(tables::get_table, tables::delete_table))
         .routes(routes!(tables::list_versions))
+        // People.
+        .routes(routes!(people::get_project, people::change_project))
+        .routes(routes!(people::list_principals, people::create_principal))
+        .routes(routes!(people::get_principal, people::change_principal))
+        .routes(routes!(
+            people::grants::list_grants,
+            people::grants::create_grant,
+            people::grants::delete_grant
+        ))
+        .routes(routes!(people::keys::list_api_keys, people::keys::create_api_key))
+        .routes(routes!(people::keys::delete_api_key))
+        .routes(routes!(people::tokens::create_token))
+        .routes(routes!(people::audit::list_audit))
+        // Operators.
+        .routes(routes!(admin::list_projects, admin::create_project))
+        .routes(routes!(admin::create_project_key))
         // Money.
         .routes(routes!(ledger::list_ledger))
+        .routes(routes!(
+            budgets::list_budgets,
+            budgets::set_budget,
+            budgets::delete_budget
+        ))
         .routes(routes!(money::list_prices))
         .routes(routes!(invoices::list_invoices))
         .routes(routes!(invoices::get_invoice))
@@ -148,6 +188,7 @@ pub(crate) fn openapi_json() -> String {
 fn router(door: Door) -> Router {
     let (router, _) = routes().split_for_parts();
     router
+        .layer(middleware::from_fn_with_state(door.clone(), auth::write_down_denials))
         .fallback(diagnostics::nowhere)
         .method_not_allowed_fallback(diagnostics::not_this_way)
         .layer(middleware::from_fn(protocol::is_unpacked))
@@ -160,6 +201,13 @@ fn router(door: Door) -> Router {
             axum::http::HeaderValue::from_static("nosniff"),
         ))
         .with_state(door)
+}
+
+/// An instant as requests write it.
+fn instant(text: &str) -> UseResult<Timestamp> {
+    let parsed = chrono::DateTime::parse_from_rfc3339(text)
+        .map_err(|_| Error::InvalidRequest(format!("{text:?} is not an instant; write 2026-01-31T12:00:00Z")))?;
+    Ok(Timestamp::from_micros(parsed.timestamp_micros()))
 }
 
 /// Serves until `stop` completes, then lets open requests end.

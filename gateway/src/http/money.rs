@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
-use wasmhouse_storage::money::{Cost, Free, Item, What};
+use wasmhouse_storage::money::{Cost, Item, What};
 
 use super::error::ApiError;
 use crate::billing::Billing;
-use crate::billing::price::PriceList;
+use crate::billing::price::{PriceList, reason};
 
 /// What a query costs. An amount is a decimal text, exact to the last of its digits.
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,15 +87,6 @@ fn item(item: &Item) -> CostItem {
         },
         count: item.count,
         amount: item.amount.to_string(),
-    }
-}
-
-fn reason(free: Free) -> &'static str {
-    match free {
-        Free::Failed => "failed",
-        Free::Cancelled => "cancelled",
-        Free::Abandoned => "abandoned",
-        Free::Lost => "lost",
     }
 }
 

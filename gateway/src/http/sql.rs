@@ -172,6 +172,11 @@ fn rows(queries: &Queries, ended: &Ended, format: Format) -> Result<Response, Ap
     headers.insert("wasmhouse-rows", HeaderValue::from(end.rows));
     headers.insert("wasmhouse-bytes-processed", HeaderValue::from(end.bytes_processed));
     headers.insert("wasmhouse-elapsed-ms", HeaderValue::from(end.elapsed_ms));
+    for warning in &ended.warnings {
+        if let Ok(warning) = HeaderValue::from_str(warning) {
+            headers.append("wasmhouse-budget", warning);
+        }
+    }
     if let Some(cost) = end.cost.as_deref().and_then(|cost| HeaderValue::from_str(cost).ok()) {
         headers.insert("wasmhouse-cost", cost);
     }

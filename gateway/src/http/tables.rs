@@ -165,6 +165,7 @@ pub(super) async fn create_table(
     Body(new): Body<NewTable>,
 ) -> Result<(StatusCode, Json<TableBody>), ApiError> {
     let name = table_name(&dataset, &new.name)?;
+    tables.must_take_rows(&caller, name.dataset()).await?;
     let options = Options::default();
     let statement = queries.parse(&create_statement(&name, &new), &options.settings)?;
     queries

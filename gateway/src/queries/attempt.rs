@@ -226,7 +226,7 @@ async fn converse(
     let failed = |report| flight.live.tell(|now| now.report = Some(report));
     let planned = hear_plan(house, &mut talk, failed).await?;
     let waits = !task.runs_unasked(planned.bytes_to_read);
-    if let Err(refusal) = flight.check_price(planned.bytes_processed) {
+    if let Err(refusal) = flight.check_price(house, planned.bytes_processed) {
         decline(talk).await?;
         return Err(Talk::Answered(refusal));
     }

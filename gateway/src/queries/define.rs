@@ -1,17 +1,19 @@
 //! Statements that change names and need no worker: datasets, drops, truncation. What they mean is found here; it
 //! happens when the query ends.
 
-use wasmhouse_compute::sql::Kind;
 use wasmhouse_compute::sql::suggest::nearest;
+use wasmhouse_compute::sql::{Kind, Roles};
 use wasmhouse_compute::{Code, SqlError};
-use wasmhouse_storage::catalog::{Catalog, Effect, Relation, RelationKind};
-use wasmhouse_storage::ids::{DatasetName, ProjectId, TableUid};
+use wasmhouse_storage::catalog::{Effect, Relation, RelationKind};
+use wasmhouse_storage::ids::{DatasetName, PrincipalName, ProjectId, TableUid};
+use wasmhouse_storage::people::Grant;
 use wasmhouse_storage::tables::TableLocation;
 
-use super::House;
 use super::landed::Lenient;
 use super::slice::{no_such, table_name};
-use crate::error::Result;
+use crate::access::Act;
+use crate::error::{Error, Result};
+use crate::sight::Sight;
 
 /// What a definition leaves to do.
 pub(super) enum Defined {
@@ -36,13 +38,9 @@ pub(super) enum Defined {
 }
 
 /// What `kind` says, if that is a matter of names.
-pub(super) async fn define(
-    house: &House,
-    project: &ProjectId,
-    dataset: Option<&DatasetName>,
-    kind: &Kind,
-) -> Result<Defined> {
-    let catalog = &house.catalog;
+pub(super) async fn define(sight: Sight<'_>, dataset: Option<&DatasetName>, kind: &Kind) -> Result<Defined> {
+    let caller = sight.caller();
+    let project = &caller.project;
     match kind {
         Kind::CreateDataset {
             project: written,
@@ -50,6 +48,7 @@ pub(super) async fn define(
             if_not_exists,
         } => {
             let name = own_dataset(project, written.as_deref(), name)?;
+            caller.may(Act::CreateDataset)?;
             Ok(Defined::Names {
                 effect: Effect::CreateDataset { name },
                 lenient: if *if_not_exists { Lenient::Taken } else { Lenient::No },
@@ -65,8 +64,10 @@ pub(super) async fn define(
                 Err(_) if *if_exists => return Ok(Defined::Done),
                 name => name?,
             };
-            if !*if_exists {
-                must_have_dataset(catalog, project, &name).await?;
+            match sight.has_dataset(&name).await? {
+                true => caller.may(Act::DropDataset(&name))?,
+                false if *if_exists => return Ok(Defined::Done),
+                false => return Err(no_such_dataset(sight, &name).await?),
             }
             let cascade = *cascade;
             Ok(Defined::Names {
@@ -76,37 +77,59 @@ pub(super) async fn define(
         }
         Kind::Drop { name, if_exists, view } => {
             let kind = if *view { RelationKind::View } else { RelationKind::Table };
-            let known = match table_name(catalog, project, dataset, name).await {
+            let known = match table_name(sight, dataset, name).await {
                 Err(_) if *if_exists => return Ok(Defined::Done),
                 known => known?,
             };
-            if !*if_exists && catalog.relation(project, &known).await?.is_none() {
-                return Err(no_such(catalog, project, name, &known.to_string()).await?.into());
+            match sight.relation(&known).await? {
+                Some(_) => caller.may(Act::Write(known.dataset()))?,
+                None if *if_exists => return Ok(Defined::Done),
+                None => return Err(no_such(sight, name, &known.to_string()).await?.into()),
             }
             Ok(Defined::Names {
                 effect: Effect::Drop { name: known, kind },
                 lenient: if *if_exists { Lenient::Gone } else { Lenient::No },
             })
         }
-        Kind::Truncate { name, if_exists } => truncate(catalog, project, dataset, name, *if_exists).await,
-        Kind::Query | Kind::Explain | Kind::Insert { .. } | Kind::CreateTable { .. } | Kind::CreateView { .. } => {
-            Ok(Defined::NotHere)
+        Kind::Truncate { name, if_exists } => truncate(sight, dataset, name, *if_exists).await,
+        Kind::Grant(roles) => {
+            let (grants, by) = (grants(sight, roles).await?, caller.actor.clone());
+            Ok(Defined::Names {
+                effect: Effect::Grant { grants, by },
+                lenient: Lenient::No,
+            })
         }
+        Kind::Revoke(roles) => {
+            let grants = grants(sight, roles).await?;
+            Ok(Defined::Names {
+                effect: Effect::Revoke { grants },
+                lenient: Lenient::No,
+            })
+        }
+        Kind::Query
+        | Kind::Explain
+        | Kind::ShowGrants(_)
+        | Kind::Insert { .. }
+        | Kind::CreateTable { .. }
+        | Kind::CreateView { .. } => Ok(Defined::NotHere),
     }
 }
 
 async fn truncate(
-    catalog: &Catalog,
-    project: &ProjectId,
+    sight: Sight<'_>,
     dataset: Option<&DatasetName>,
     name: &wasmhouse_compute::sql::Name,
     if_exists: bool,
 ) -> Result<Defined> {
-    let known = match table_name(catalog, project, dataset, name).await {
+    let known = match table_name(sight, dataset, name).await {
         Err(_) if if_exists => return Ok(Defined::Done),
         known => known?,
     };
-    match catalog.relation(project, &known).await? {
+    let there = sight.relation(&known).await?;
+    if there.is_some() {
+        sight.caller().may(Act::Write(known.dataset()))?;
+    }
+    match there {
         Some(Relation::Table(table)) => Ok(Defined::Truncate {
             at: table.location,
             uid: table.uid,
@@ -118,18 +141,40 @@ async fn truncate(
         .at(name.line, name.column)
         .into()),
         None if if_exists => Ok(Defined::Done),
-        None => Err(no_such(catalog, project, name, &known.to_string()).await?.into()),
+        None => Err(no_such(sight, name, &known.to_string()).await?.into()),
     }
 }
 
-async fn must_have_dataset(catalog: &Catalog, project: &ProjectId, name: &DatasetName) -> Result<()> {
-    let known = catalog.datasets(project).await?;
-    if known.iter().any(|dataset| dataset.name == *name) {
-        return Ok(());
+/// Who gets or loses which roles, if the caller may say so.
+async fn grants(sight: Sight<'_>, roles: &Roles) -> Result<Vec<(PrincipalName, Grant)>> {
+    let caller = sight.caller();
+    let dataset = match &roles.dataset {
+        None => None,
+        Some((written, name)) => {
+            let name = own_dataset(&caller.project, written.as_deref(), name)?;
+            if !sight.has_dataset(&name).await? {
+                return Err(no_such_dataset(sight, &name).await?);
+            }
+            Some(name)
+        }
+    };
+    caller.may(Act::Grant(dataset.as_ref()))?;
+    let mut grants = Vec::new();
+    for role in &roles.roles {
+        let grant = Grant::new(role.parse()?, dataset.clone())?;
+        for principal in &roles.principals {
+            grants.push((principal.parse()?, grant.clone()));
+        }
     }
+    Ok(grants)
+}
+
+/// What to say of a dataset that is not there, with the nearest that is.
+async fn no_such_dataset(sight: Sight<'_>, name: &DatasetName) -> Result<Error> {
+    let known = sight.datasets().await?;
     let hint = nearest(name.as_str(), known.iter().map(|dataset| dataset.name.as_str()));
     let hint = hint.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    Err(SqlError::new(Code::UnknownDataset, format!("no dataset named {name}{hint}")).into())
+    Ok(SqlError::new(Code::UnknownDataset, format!("no dataset named {name}{hint}")).into())
 }
 
 fn own_dataset(project: &ProjectId, written: Option<&str>, name: &str) -> Result<DatasetName> {

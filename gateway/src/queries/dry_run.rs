@@ -8,26 +8,32 @@ use wasmhouse_storage::tables::TableLocation;
 
 use super::attempt::plan_only;
 use super::flight::{resolve, task};
+use super::given::shown;
 use super::{DryRun, House, Options, slice};
-use crate::access::Caller;
+use crate::access::{Act, Caller};
 use crate::billing::Terms;
 use crate::billing::price::Counts;
 use crate::error::Result;
+use crate::sight::Sight;
 
 /// What a statement would read, asked of a worker that then runs nothing.
 pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement, options: Options) -> Result<DryRun> {
-    let project = &caller.project;
-    let terms = house.billing.terms(house.clock.now(), options.max_cost);
+    caller.may(Act::Run)?;
+    house.quotas.quote(&caller.project)?;
+    let sight = Sight::new(&house.catalog, caller);
+    let terms = house.billing.terms(house.clock.now(), options.most(), caller.defaults);
     let also = match &statement.kind {
-        Kind::Insert { into, .. } => {
-            Some(slice::table_name(&house.catalog, project, options.dataset.as_ref(), into).await?)
-        }
-        Kind::Query | Kind::Explain | Kind::CreateTable { .. } | Kind::CreateView { .. } => None,
+        Kind::Insert { into, .. } => Some(slice::table_name(sight, options.dataset.as_ref(), into).await?),
+        Kind::Query | Kind::Explain | Kind::ShowGrants(_) | Kind::CreateTable { .. } | Kind::CreateView { .. } => None,
         _ => {
             return quoted(&terms, reads_nothing(), Vec::new());
         }
     };
-    let slice = resolve(house, project, &options, &statement, also.as_ref()).await?;
+    let slice = match &statement.kind {
+        Kind::ShowGrants(what) => shown(house, caller, what).await?,
+        _ => resolve(house, sight, &options, &statement, also.as_ref()).await?,
+    };
+    let sql = slice.query.clone().unwrap_or_else(|| statement.text.clone());
     let names = slice
         .relations
         .iter()
@@ -40,9 +46,9 @@ pub(super) async fn dry_run(house: &House, caller: &Caller, statement: Statement
     let task = task(
         house,
         &QueryId::new(now),
-        project,
+        &caller.project,
         now,
-        &statement.text,
+        sql,
         &options,
         slice,
         Action::Return,

@@ -13,9 +13,11 @@ use arrow::datatypes::Schema;
 use futures::FutureExt;
 use metrics::gauge;
 use tokio::sync::OnceCell;
+use tracing::error;
 use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{Action, Task};
-use wasmhouse_compute::{Code, SqlError};
+use wasmhouse_compute::{Code, SqlError, causes};
+use wasmhouse_storage::audit::Deed;
 use wasmhouse_storage::bucket::Bucket;
 use wasmhouse_storage::catalog::{Effect, RelationKind, View};
 use wasmhouse_storage::clock::Timestamp;
@@ -25,14 +27,18 @@ use wasmhouse_storage::tables::TableLocation;
 
 use super::attempt::{plan_only, work_on};
 use super::define::{Defined, define};
+use super::given::{given, shown};
 use super::landed::{Commit, Landed, Lenient, nothing};
 use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
 use super::{House, Options, Queries, Work, leftovers, slice};
+use crate::access::Caller;
 use crate::billing::Terms;
 use crate::billing::price::Counts;
+use crate::billing::spending::{Spent, scopes};
 use crate::error::{Error, Result};
+use crate::sight::Sight;
 
 /// How long a query that may be recorded with its end runs without a record.
 const RECORD_AFTER: Duration = Duration::from_millis(50);
@@ -40,6 +46,7 @@ const RECORD_AFTER: Duration = Duration::from_millis(50);
 /// A query on its way.
 pub(super) struct Flight {
     pub(super) record: QueryRecord,
+    caller: Caller,
     /// Set once the record is written.
     on_record: OnceCell<()>,
     pub(super) work: Work,
@@ -56,7 +63,20 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
 
     let landed = AssertUnwindSafe(run_on_record(house, &flight)).catch_unwind().await;
     let landed = landed.unwrap_or_else(|_| Err(Error::Internal("a panic while the query ran".into())));
+    let denied = match &landed {
+        Err(Error::Denied(what)) => Some(what.clone()),
+        _ => None,
+    };
+    let changes_rights = landed.as_ref().is_ok_and(|landed| landed.effect.changes_rights());
     let record = settle(house, &flight, landed).await;
+    // Its line says now what it costs.
+    house.spending.release(&record.project, &record.id);
+    if changes_rights {
+        house.callers.forget();
+    }
+    if let Some(what) = denied {
+        flight.write_down_denial(house, &what).await;
+    }
     leftovers::remove(house, &flight, &record).await;
 
     report(&record, &flight.live.now());
@@ -112,11 +132,15 @@ async fn run(house: &House, flight: &Flight) -> Result<Landed> {
         record, work, options, ..
     } = flight;
     let (project, dataset) = (&record.project, options.dataset.as_ref());
+    let sight = flight.sight(house);
+    if house.spending.bounds(&flight.caller.budgets) {
+        house.spending.refresh(project).await?;
+    }
     // What it costs whatever it reads.
-    flight.check_price(0)?;
+    flight.check_price(house, 0)?;
     match work {
         Work::Load(load) => {
-            let target = target::of_load(house, project, &record.id, load).await?;
+            let target = target::of_load(house, sight, &record.id, load).await?;
             let action = Action::Load {
                 staged: load.staged.path.clone(),
                 cuts: load.staged.cuts.clone(),
@@ -132,11 +156,11 @@ async fn run(house: &House, flight: &Flight) -> Result<Landed> {
             name,
             format,
         } => {
-            let slice = resolve(house, project, options, statement, None).await?;
+            let slice = resolve(house, sight, options, statement, None).await?;
             let to = Bucket::export_path(project, name, &record.id)?.to_string();
             work_on(house, flight, slice, Action::Export { to, format: *format }, None).await
         }
-        Work::Statement(statement) => match define(house, project, dataset, &statement.kind).await? {
+        Work::Statement(statement) => match define(sight, dataset, &statement.kind).await? {
             Defined::Done => nothing(house, flight).await,
             Defined::Names { effect, lenient } => names(house, flight, effect, lenient).await,
             Defined::Truncate { at, uid } => truncate(house, flight, at, uid).await,
@@ -173,14 +197,14 @@ async fn truncate(house: &House, flight: &Flight, at: TableLocation, uid: TableU
 
 async fn statement_on_worker(house: &House, flight: &Flight, statement: &Statement) -> Result<Landed> {
     let Flight { record, options, .. } = flight;
-    let (project, dataset) = (&record.project, options.dataset.as_ref());
+    let (sight, dataset) = (flight.sight(house), options.dataset.as_ref());
     match &statement.kind {
         Kind::Insert { into, .. } => {
-            let name = slice::table_name(&house.catalog, project, dataset, into).await?;
-            let Some(target) = target::of_statement(house, project, dataset, &record.id, &statement.kind).await? else {
+            let name = slice::table_name(sight, dataset, into).await?;
+            let Some(target) = target::of_statement(house, sight, dataset, &record.id, &statement.kind).await? else {
                 return nothing(house, flight).await;
             };
-            let slice = resolve(house, project, options, statement, Some(&name)).await?;
+            let slice = resolve(house, sight, options, statement, Some(&name)).await?;
             let action = Action::Write {
                 at: target.at.clone(),
                 schema: target.schema.clone(),
@@ -188,8 +212,8 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
             work_on(house, flight, slice, action, Some(target)).await
         }
         Kind::CreateTable { .. } => {
-            let slice = resolve(house, project, options, statement, None).await?;
-            let Some(target) = target::of_statement(house, project, dataset, &record.id, &statement.kind).await? else {
+            let slice = resolve(house, sight, options, statement, None).await?;
+            let Some(target) = target::of_statement(house, sight, dataset, &record.id, &statement.kind).await? else {
                 return nothing(house, flight).await;
             };
             let action = Action::Write {
@@ -204,20 +228,20 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
             or_replace,
             query,
         } => {
-            let name = target::new_name(house, project, dataset, written).await?;
-            let there = house.catalog.relation(project, &name).await?;
+            let name = target::new_name(sight, dataset, written).await?;
+            let there = sight.relation(&name).await?;
             if there.is_some() && *if_not_exists {
                 return nothing(house, flight).await;
             }
             if let Some(relation) = there.filter(|relation| !*or_replace || relation.kind() == RelationKind::Table) {
                 return Err(target::taken(&relation, written));
             }
-            let slice = resolve(house, project, options, statement, None).await?;
+            let slice = resolve(house, sight, options, statement, None).await?;
             if slice.relations.iter().any(|relation| *relation.name() == name) {
                 let message = format!("the view {name} would read itself");
                 return Err(SqlError::new(Code::InvalidSql, message).into());
             }
-            let depends = own_reads(house, project, options, statement).await?;
+            let depends = own_reads(house, sight, options, statement).await?;
             let mut task = flight.task(house, slice, Action::Return);
             if *if_not_exists {
                 // It was decided above, and the planner does not know it.
@@ -240,8 +264,12 @@ async fn statement_on_worker(house: &House, flight: &Flight, statement: &Stateme
             let lenient = if *if_not_exists { Lenient::Taken } else { Lenient::No };
             names(house, flight, effect, lenient).await
         }
+        Kind::ShowGrants(what) => {
+            let slice = shown(house, &flight.caller, what).await?;
+            work_on(house, flight, slice, Action::Return, None).await
+        }
         _ => {
-            let slice = resolve(house, project, options, statement, None).await?;
+            let slice = resolve(house, sight, options, statement, None).await?;
             work_on(house, flight, slice, Action::Return, None).await
         }
     }
@@ -265,26 +293,22 @@ fn must_differ(schema: &str) -> Result<()> {
 
 pub(super) async fn resolve(
     house: &House,
-    project: &ProjectId,
+    sight: Sight<'_>,
     options: &Options,
     statement: &Statement,
     also: Option<&TableName>,
 ) -> Result<slice::Slice> {
-    slice::resolve(
-        &house.catalog,
-        project,
-        options.dataset.as_ref(),
-        statement,
-        also,
-        &house.limits,
-    )
-    .await
+    let slice = slice::resolve(sight, options.dataset.as_ref(), statement, also, &house.limits).await?;
+    Ok(slice::Slice {
+        given: given(house, sight.caller(), statement).await?,
+        ..slice
+    })
 }
 
 /// The names that a view reads itself, not through other views.
 async fn own_reads(
     house: &House,
-    project: &ProjectId,
+    sight: Sight<'_>,
     options: &Options,
     statement: &Statement,
 ) -> Result<Vec<TableName>> {
@@ -298,31 +322,56 @@ async fn own_reads(
         }
         // A view that is read twice is written out twice.
         for _ in 0..mention.uses.min(house.limits.expansions) {
-            names.push(slice::table_name(&house.catalog, project, options.dataset.as_ref(), &mention.name).await?);
+            names.push(slice::table_name(sight, options.dataset.as_ref(), &mention.name).await?);
         }
     }
     Ok(names)
 }
 
 impl Flight {
-    /// A query whose record is written.
-    pub(super) fn recorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>, terms: Terms) -> Self {
+    /// The same, whose record is written.
+    pub(super) fn recorded(self) -> Self {
         Self {
             on_record: OnceCell::new_with(Some(())),
-            ..Self::unrecorded(record, work, options, live, terms)
+            ..self
         }
     }
 
     /// A query whose record is a draft.
-    pub(super) fn unrecorded(record: QueryRecord, work: Work, options: Options, live: Arc<Live>, terms: Terms) -> Self {
+    pub(super) fn draft(
+        record: QueryRecord,
+        caller: Caller,
+        work: Work,
+        options: Options,
+        live: Arc<Live>,
+        terms: Terms,
+    ) -> Self {
         Self {
             record,
+            caller,
             on_record: OnceCell::new(),
             work,
             options,
             live,
             terms,
         }
+    }
+
+    /// Writes down that its caller was not let.
+    async fn write_down_denial(&self, house: &House, what: &str) {
+        let Self { record, caller, .. } = self;
+        let what = what.split(':').next().unwrap_or(what);
+        let deed = Deed::denied(&caller.actor, &record.kind, what).by_query(&record.id);
+        if house.quotas.denial(&record.project).is_ok()
+            && let Err(error) = house.audit.record(&record.project, &deed).await
+        {
+            error!(query.id = %record.id, "a denial was not written down: {}", causes(&error));
+        }
+    }
+
+    /// The catalog as its caller sees it.
+    pub(super) fn sight<'a>(&'a self, house: &'a House) -> Sight<'a> {
+        Sight::new(&house.catalog, &self.caller)
     }
 
     /// How long it may take.
@@ -358,7 +407,7 @@ impl Flight {
             &self.record.id,
             &self.record.project,
             self.record.created_at,
-            self.text(),
+            slice.query.as_deref().unwrap_or(self.text()).to_owned(),
             &self.options,
             slice,
             action,
@@ -368,8 +417,8 @@ impl Flight {
             let within = self.terms.bytes_within(self.bytes_loaded()).unwrap_or(0);
             task.unasked_bytes = task.unasked_bytes.map(|most| most.min(within));
         }
-        // It needs others, however little it reads.
-        if self.workers(house, None) > 1 {
+        // It needs others, however little it reads, or what it costs is compared with what others cost.
+        if self.workers(house, None) > 1 || house.spending.bounds(&self.caller.budgets) {
             task.unasked_bytes = None;
         }
         task
@@ -383,25 +432,30 @@ impl Flight {
         }
     }
 
-    /// What it costs if it processes so many bytes. Refused if that is more than it may, in bytes or in money.
-    pub(super) fn check_price(&self, bytes_processed: u64) -> Result<()> {
-        if let Some(max_bytes) = self.options.max_bytes
-            && bytes_processed > max_bytes
-        {
-            let message = format!(
-                "the query would process {bytes_processed} bytes, more than the {max_bytes} of its `max_bytes`; nothing was \
-                 read"
-            );
-            return Err(SqlError::new(Code::OverBudget, message).into());
-        }
-        let cost = self.terms.cost(Counts {
+    /// Refused if it would process so many bytes, and that or what they cost is more than it may, or than is left of a budget. From
+    /// now on that is kept for it.
+    pub(super) fn check_price(&self, house: &House, bytes_processed: u64) -> Result<()> {
+        let counts = Counts {
             bytes_processed,
             bytes_loaded: self.bytes_loaded(),
-        })?;
-        match cost.amount > self.terms.max_cost {
-            true => Err(SqlError::new(Code::OverBudget, self.terms.refusal(&cost)).into()),
-            false => Ok(()),
+        };
+        self.terms.check(counts)?;
+        let Self { record, caller, .. } = self;
+        if !house.spending.bounds(&caller.budgets) {
+            return Ok(());
         }
+        let cost = self.terms.cost(counts)?.amount;
+        let scopes = scopes(Some(caller.actor.who.to_string()), record.labels.clone().into_iter());
+        let due = house.spending.reserve(
+            &record.project,
+            &caller.budgets,
+            &record.id,
+            scopes,
+            (cost, bytes_processed),
+        )?;
+        let warnings = due.iter().map(Spent::line).collect();
+        self.live.tell(|now| now.warnings = warnings);
+        Ok(())
     }
 
     fn text(&self) -> &str {
@@ -418,7 +472,7 @@ pub(super) fn task(
     query: &QueryId,
     project: &ProjectId,
     now: Timestamp,
-    sql: &str,
+    sql: String,
     options: &Options,
     slice: slice::Slice,
     action: Action,
@@ -428,21 +482,17 @@ pub(super) fn task(
         attempt: 0,
         project: project.clone(),
         dataset: options.dataset.clone(),
-        sql: sql.to_owned(),
+        sql,
         action,
         relations: slice.relations,
         listed: slice.listed,
         datasets: slice.datasets,
+        given: slice.given,
         params: options.params.clone(),
         settings: options.settings.clone(),
         now_us: now.micros(),
-        // What is within the caller's budget, and needs no other worker, needs no further word.
-        unasked_bytes: Some(
-            options
-                .max_bytes
-                .unwrap_or(u64::MAX)
-                .min(house.config.bytes_of_one_worker()),
-        ),
+        // What needs no other worker needs no further word.
+        unasked_bytes: Some(house.config.bytes_of_one_worker()),
         may_be_shared: house.config.workers_max > 1,
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Now {
     pub(crate) report: Option<Report>,
     /// What earlier attempts used.
     pub(crate) spent: Usage,
+    /// Budgets that are nearly spent with it.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Now {
@@ -80,6 +82,8 @@ impl Now {
 pub(crate) struct Ended {
     /// The last state of its record.
     pub(crate) record: QueryRecord,
+    /// Budgets that are nearly spent with it, if it ran here.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What the other workers of a query add to the word of its head.
@@ -151,7 +155,8 @@ impl Live {
 
     /// Tells everyone who waits how the query ended.
     pub(super) fn end(&self, record: QueryRecord) {
-        self.end.send_replace(Some(Arc::new(Ended { record })));
+        let warnings = self.now().warnings;
+        self.end.send_replace(Some(Arc::new(Ended { record, warnings })));
     }
 
     /// Waits for the end.

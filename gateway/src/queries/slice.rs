@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use wasmhouse_compute::given::Given;
 use wasmhouse_compute::sql::suggest::nearest;
 use wasmhouse_compute::sql::{Limits, Name, Statement};
 use wasmhouse_compute::{Code, SqlError};
-use wasmhouse_storage::catalog::{Catalog, Relation};
-use wasmhouse_storage::ids::{DatasetName, ProjectId, TableName};
+use wasmhouse_storage::catalog::Relation;
+use wasmhouse_storage::ids::{DatasetName, TableName};
 
 use crate::error::Result;
+use crate::sight::Sight;
 
 /// Everything that the names of one statement can mean.
 #[derive(Default)]
@@ -19,12 +21,15 @@ pub(super) struct Slice {
     pub(super) listed: Vec<Relation>,
     /// The project's datasets, when it asks for names.
     pub(super) datasets: Vec<DatasetName>,
+    /// Tables of `information_schema` that only the gateway can fill, when it asks for them.
+    pub(super) given: Vec<Given>,
+    /// The query that the statement stands for, if it is not one itself.
+    pub(super) query: Option<String>,
 }
 
 /// Resolves what `statement` reads, and `also` what it writes to if that has to exist.
 pub(super) async fn resolve(
-    catalog: &Catalog,
-    project: &ProjectId,
+    sight: Sight<'_>,
     dataset: Option<&DatasetName>,
     statement: &Statement,
     also: Option<&TableName>,
@@ -33,23 +38,22 @@ pub(super) async fn resolve(
     let mut uses: BTreeMap<TableName, u64> = BTreeMap::new();
     for mention in &statement.reads {
         if !mention.name.is_information_schema() {
-            let name = table_name(catalog, project, dataset, &mention.name).await?;
+            let name = table_name(sight, dataset, &mention.name).await?;
             *uses.entry(name).or_default() += mention.uses;
         }
     }
 
-    let found = closure(catalog, project, uses.keys().chain(also).cloned().collect()).await?;
+    let found = closure(sight, uses.keys().chain(also).cloned().collect()).await?;
     for mention in &statement.reads {
         if mention.name.is_information_schema() {
             continue;
         }
-        let name = table_name(catalog, project, dataset, &mention.name).await?;
+        let name = table_name(sight, dataset, &mention.name).await?;
         if !found.contains_key(&name) {
-            return Err(no_such(catalog, project, &mention.name, &name.to_string())
-                .await?
-                .into());
+            return Err(no_such(sight, &mention.name, &name.to_string()).await?.into());
         }
     }
+    readable(sight, &found)?;
     let expanded = uses.iter().fold(0u64, |sum, (name, uses)| {
         sum.saturating_add(uses.saturating_mul(weight(name, &found, 0)))
     });
@@ -66,9 +70,9 @@ pub(super) async fn resolve(
         ..Slice::default()
     };
     if statement.lists_names {
-        slice.listed = catalog.relations(project, None).await?;
-        slice.datasets = catalog
-            .datasets(project)
+        slice.listed = sight.relations(None).await?;
+        slice.datasets = sight
+            .datasets()
             .await?
             .into_iter()
             .map(|dataset| dataset.name)
@@ -78,14 +82,12 @@ pub(super) async fn resolve(
 }
 
 /// The table that a written name means. Another project's names mean nothing here, and are answered as missing ones are.
-pub(super) async fn table_name(
-    catalog: &Catalog,
-    project: &ProjectId,
-    dataset: Option<&DatasetName>,
-    name: &Name,
-) -> Result<TableName> {
+pub(super) async fn table_name(sight: Sight<'_>, dataset: Option<&DatasetName>, name: &Name) -> Result<TableName> {
     let missing = |message: String| SqlError::new(Code::UnknownTable, message).at(name.line, name.column);
-    let own = name.project.as_deref().is_none_or(|other| other == project.as_str());
+    let own = name
+        .project
+        .as_deref()
+        .is_none_or(|other| other == sight.caller().project.as_str());
     let dataset = match &name.dataset {
         Some(dataset) => dataset.parse().ok(),
         None => match dataset {
@@ -99,13 +101,13 @@ pub(super) async fn table_name(
     };
     match dataset.map(|dataset| TableName::new(dataset, &name.table)) {
         Some(Ok(known)) if own => Ok(known),
-        _ => Err(no_such(catalog, project, name, &name.to_string()).await?.into()),
+        _ => Err(no_such(sight, name, &name.to_string()).await?.into()),
     }
 }
 
 /// What to say of a name that means nothing here, with the nearest that does.
-pub(super) async fn no_such(catalog: &Catalog, project: &ProjectId, name: &Name, meant: &str) -> Result<SqlError> {
-    let known = catalog.relations(project, None).await?;
+pub(super) async fn no_such(sight: Sight<'_>, name: &Name, meant: &str) -> Result<SqlError> {
+    let known = sight.relations(None).await?;
     let known: Vec<String> = known.iter().map(|relation| relation.name().to_string()).collect();
     let hint = nearest(meant, known.iter().map(String::as_str));
     let hint = hint.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
@@ -113,15 +115,11 @@ pub(super) async fn no_such(catalog: &Catalog, project: &ProjectId, name: &Name,
 }
 
 /// The named relations and everything their views read, all at one instant: the last look-up asks for all of them.
-async fn closure(
-    catalog: &Catalog,
-    project: &ProjectId,
-    mut names: BTreeSet<TableName>,
-) -> Result<BTreeMap<TableName, Relation>> {
+async fn closure(sight: Sight<'_>, mut names: BTreeSet<TableName>) -> Result<BTreeMap<TableName, Relation>> {
     while !names.is_empty() {
         let wanted: Vec<TableName> = names.iter().cloned().collect();
-        let found: BTreeMap<TableName, Relation> = catalog
-            .resolve(project, &wanted)
+        let found: BTreeMap<TableName, Relation> = sight
+            .resolve(&wanted)
             .await?
             .into_iter()
             .flatten()
@@ -138,6 +136,25 @@ async fn closure(
         }
     }
     Ok(BTreeMap::new())
+}
+
+/// Who reads a view reads what it reads. What of that he may not read is as if it were not there, and is not named.
+fn readable(sight: Sight<'_>, found: &BTreeMap<TableName, Relation>) -> Result<()> {
+    if sight.caller().sees_all() {
+        // What is missing is gone, and the worker will say what it was.
+        return Ok(());
+    }
+    let broken = found.values().find_map(|relation| match relation {
+        Relation::View(view) if view.depends.iter().any(|inner| !found.contains_key(inner)) => Some(&view.name),
+        _ => None,
+    });
+    match broken {
+        None => Ok(()),
+        Some(view) => {
+            let message = format!("the view {view} reads something that is not there for you; ask who owns it");
+            Err(SqlError::new(Code::UnknownTable, message).into())
+        }
+    }
 }
 
 /// How many tables are read when `name` is read once.

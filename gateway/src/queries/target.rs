@@ -10,7 +10,9 @@ use wasmhouse_storage::tables::{CommitNote, TableLocation, Tables, Version, Writ
 
 use super::slice::table_name;
 use super::{House, Load, LoadMode};
+use crate::access::Act;
 use crate::error::{Error, Result};
+use crate::sight::Sight;
 
 /// A table that gets rows.
 #[derive(Clone, Debug)]
@@ -94,7 +96,7 @@ impl Target {
 /// Where the rows of a statement go. None when there is nothing to do: the table is there and may be.
 pub(super) async fn of_statement(
     house: &House,
-    project: &ProjectId,
+    sight: Sight<'_>,
     dataset: Option<&DatasetName>,
     id: &QueryId,
     kind: &Kind,
@@ -106,20 +108,22 @@ pub(super) async fn of_statement(
                 .at(into.line, into.column)
                 .into())
         }
-        Kind::Insert { into, .. } => existing(house, project, dataset, into).await.map(Some),
+        Kind::Insert { into, .. } => existing(sight, dataset, into).await.map(Some),
         Kind::CreateTable {
             name,
             if_not_exists,
             or_replace,
             ..
         } => {
-            let known = new_name(house, project, dataset, name).await?;
-            let there = house.catalog.relation(project, &known).await?;
+            let known = new_name(sight, dataset, name).await?;
+            let there = sight.relation(&known).await?;
             match (&there, or_replace) {
                 (Some(_), false) if *if_not_exists => Ok(None),
                 (Some(relation), false) => Err(taken(relation, name)),
                 (Some(Relation::View(_)), true) => Err(taken(there.as_ref().expect("matched as some"), name)),
-                _ => reserve(house, project, &known, id, *or_replace, there).await.map(Some),
+                _ => reserve(house, &sight.caller().project, &known, id, *or_replace, there)
+                    .await
+                    .map(Some),
             }
         }
         _ => Err(Error::Internal("the statement writes nothing".into())),
@@ -127,8 +131,14 @@ pub(super) async fn of_statement(
 }
 
 /// Where the rows of an upload go.
-pub(super) async fn of_load(house: &House, project: &ProjectId, id: &QueryId, load: &Load) -> Result<Target> {
-    let there = house.catalog.relation(project, &load.into).await?;
+pub(super) async fn of_load(house: &House, sight: Sight<'_>, id: &QueryId, load: &Load) -> Result<Target> {
+    let caller = sight.caller();
+    let dataset = load.into.dataset();
+    if !sight.has_dataset(dataset).await? {
+        return Err(Error::NotFound(format!("no dataset named {dataset}")));
+    }
+    caller.may(Act::Write(dataset))?;
+    let there = sight.relation(&load.into).await?;
     match (there, load.mode) {
         (Some(Relation::View(_)), _) => Err(Error::InvalidRequest(format!(
             "{} is a view; rows go into a table",
@@ -142,13 +152,17 @@ pub(super) async fn of_load(house: &House, project: &ProjectId, id: &QueryId, lo
         (Some(Relation::Table(_)), LoadMode::Create) => {
             Err(Error::AlreadyExists(format!("the table {} exists already", load.into)))
         }
-        (there, mode) => reserve(house, project, &load.into, id, mode == LoadMode::Replace, there).await,
+        (there, mode) => reserve(house, &caller.project, &load.into, id, mode == LoadMode::Replace, there).await,
     }
 }
 
-async fn existing(house: &House, project: &ProjectId, dataset: Option<&DatasetName>, name: &Name) -> Result<Target> {
-    let known = table_name(&house.catalog, project, dataset, name).await?;
-    match house.catalog.relation(project, &known).await? {
+async fn existing(sight: Sight<'_>, dataset: Option<&DatasetName>, name: &Name) -> Result<Target> {
+    let known = table_name(sight, dataset, name).await?;
+    let there = sight.relation(&known).await?;
+    if there.is_some() {
+        sight.caller().may(Act::Write(known.dataset()))?;
+    }
+    match there {
         Some(Relation::Table(table)) => Ok(Target {
             at: table.location,
             schema: Some(table.schema),
@@ -160,21 +174,18 @@ async fn existing(house: &House, project: &ProjectId, dataset: Option<&DatasetNa
                 .at(name.line, name.column)
                 .into())
         }
-        None => Err(super::slice::no_such(&house.catalog, project, name, &known.to_string())
-            .await?
-            .into()),
+        None => Err(super::slice::no_such(sight, name, &known.to_string()).await?.into()),
     }
 }
 
-/// The name of something that does not exist yet.
-pub(super) async fn new_name(
-    house: &House,
-    project: &ProjectId,
-    dataset: Option<&DatasetName>,
-    name: &Name,
-) -> Result<TableName> {
+/// The name of something that does not exist yet, and that the caller may make.
+pub(super) async fn new_name(sight: Sight<'_>, dataset: Option<&DatasetName>, name: &Name) -> Result<TableName> {
     let place = |message: String| Error::Sql(SqlError::new(Code::InvalidSql, message).at(name.line, name.column));
-    if let Some(other) = name.project.as_deref().filter(|other| *other != project.as_str()) {
+    if let Some(other) = name
+        .project
+        .as_deref()
+        .filter(|other| *other != sight.caller().project.as_str())
+    {
         return Err(SqlError::new(
             Code::UnknownDataset,
             format!(
@@ -196,18 +207,13 @@ pub(super) async fn new_name(
             )));
         }
     };
-    if house
-        .catalog
-        .datasets(project)
-        .await?
-        .iter()
-        .all(|known| known.name != dataset)
-    {
+    if !sight.has_dataset(&dataset).await? {
         let message = format!("no dataset named {dataset}; create it with `create schema {dataset}`");
         return Err(SqlError::new(Code::UnknownDataset, message)
             .at(name.line, name.column)
             .into());
     }
+    sight.caller().may(Act::Write(&dataset))?;
     TableName::new(dataset, &name.table).map_err(|error| place(error.to_string()))
 }
 

@@ -9,6 +9,7 @@ use wasmhouse_compute::sql::{Kind, Statement};
 use wasmhouse_compute::task::{ExportFormat, LoadFormat};
 use wasmhouse_storage::ids::{DatasetName, QueryId, TableName};
 use wasmhouse_storage::money::Money;
+use wasmhouse_storage::people::Defaults;
 
 use super::Staged;
 
@@ -31,6 +32,16 @@ pub(crate) struct Options {
     pub(crate) labels: BTreeMap<String, String>,
     /// Makes a retry of the same request find the first one.
     pub(crate) request_id: Option<String>,
+}
+
+impl Options {
+    /// What it may cost and process at most, as far as it says.
+    pub(super) fn most(&self) -> Defaults {
+        Defaults {
+            max_cost: self.max_cost,
+            max_bytes: self.max_bytes,
+        }
+    }
 }
 
 /// What a query is to do.

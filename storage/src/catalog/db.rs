@@ -27,10 +27,13 @@ use crate::ids::ProjectId;
 use crate::{BoxError, Error, Result};
 
 pub(crate) mod at_once;
+pub(crate) mod audit;
+pub(crate) mod budgets;
 mod file;
 pub(crate) mod ledger;
 pub(crate) mod money;
 pub(crate) mod names;
+pub(crate) mod people;
 pub(crate) mod queries;
 pub(crate) mod relations;
 pub(crate) mod workers;
@@ -69,6 +72,10 @@ const BUILD_OF_DEMANDS: &str = include_str!("../../migrations/7_build_of_demands
 const MONEY: &str = include_str!("../../migrations/8_money.sql");
 const FIXED_PRICES_ON_SQLITE: &str = include_str!("../../migrations/9_fixed_prices.sqlite.sql");
 const FIXED_PRICES_ON_POSTGRES: &str = include_str!("../../migrations/9_fixed_prices.postgres.sql");
+const PEOPLE: &str = include_str!("../../migrations/10_people.sql");
+const FIXED_AUDIT_ON_SQLITE: &str = include_str!("../../migrations/11_fixed_audit.sqlite.sql");
+const FIXED_AUDIT_ON_POSTGRES: &str = include_str!("../../migrations/11_fixed_audit.postgres.sql");
+const BUDGETS: &str = include_str!("../../migrations/12_budgets.sql");
 
 /// An open database, and the clock that dates what is written to it.
 #[derive(Clone, Debug)]
@@ -125,10 +132,7 @@ impl Db {
         let mut first = Self::first_connection(&options).await?;
         // The migrator knows no lock for SQLite, so two processes that open a new file are kept apart by ours.
         let mut tx = first.begin_with("begin immediate").await?;
-        migrator(APPEND_ONLY_ON_SQLITE, FIXED_PRICES_ON_SQLITE)
-            .run(&mut *tx)
-            .await
-            .map_err(not_migrated)?;
+        migrator(&ON_SQLITE).run(&mut *tx).await.map_err(not_migrated)?;
         tx.commit().await?;
         first.close().await?;
 
@@ -161,10 +165,7 @@ impl Db {
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await?;
-        migrator(APPEND_ONLY_ON_POSTGRES, FIXED_PRICES_ON_POSTGRES)
-            .run(&pool)
-            .await
-            .map_err(not_migrated)?;
+        migrator(&ON_POSTGRES).run(&pool).await.map_err(not_migrated)?;
         Ok(Backend::Postgres(pool))
     }
 
@@ -255,18 +256,40 @@ impl<P: DerefMut<Target = AnyConnection>> DerefMut for Held<P> {
     }
 }
 
+/// What each database says in its own words.
+struct OwnWords {
+    append_only: &'static str,
+    fixed_prices: &'static str,
+    fixed_audit: &'static str,
+}
+
+const ON_SQLITE: OwnWords = OwnWords {
+    append_only: APPEND_ONLY_ON_SQLITE,
+    fixed_prices: FIXED_PRICES_ON_SQLITE,
+    fixed_audit: FIXED_AUDIT_ON_SQLITE,
+};
+
+const ON_POSTGRES: OwnWords = OwnWords {
+    append_only: APPEND_ONLY_ON_POSTGRES,
+    fixed_prices: FIXED_PRICES_ON_POSTGRES,
+    fixed_audit: FIXED_AUDIT_ON_POSTGRES,
+};
+
 /// The changes to bring a database up to date with.
-fn migrator(append_only: &'static str, fixed_prices: &'static str) -> Migrator {
+fn migrator(own: &OwnWords) -> Migrator {
     let mut migrator = Migrator::with_migrations(vec![
         migration(1, "names, queries, ledger", SHARED),
-        migration(2, "append-only ledger", append_only),
+        migration(2, "append-only ledger", own.append_only),
         migration(3, "dialect of views", DIALECT_OF_VIEWS),
         migration(4, "workers", WORKERS),
         migration(5, "worker demands", WORKER_DEMANDS),
         migration(6, "profiles", PROFILES),
         migration(7, "build of demands", BUILD_OF_DEMANDS),
         migration(8, "money", MONEY),
-        migration(9, "fixed prices", fixed_prices),
+        migration(9, "fixed prices", own.fixed_prices),
+        migration(10, "people", PEOPLE),
+        migration(11, "fixed audit", own.fixed_audit),
+        migration(12, "budgets", BUDGETS),
     ]);
     // While gateways are replaced one by one, an older one starts beside tables that a newer one has changed.
     migrator.set_ignore_missing(true);

@@ -6,10 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::db::{Transaction, names, relations};
+use super::db::{self, Transaction, names, relations};
 use super::{Relation, RelationKind, View, lock_dataset, taken};
+use crate::audit::Actor;
 use crate::clock::Timestamp;
-use crate::ids::{DatasetName, ProjectId, TableName, TableUid};
+use crate::ids::{DatasetName, PrincipalName, ProjectId, TableName, TableUid};
+use crate::people::{self, Grant};
 use crate::tables::Version;
 use crate::{Error, Result};
 
@@ -75,6 +77,18 @@ pub enum Effect {
         /// What it must be.
         kind: RelationKind,
     },
+    /// Roles are given.
+    Grant {
+        /// To whom, and which.
+        grants: Vec<(PrincipalName, Grant)>,
+        /// By whom.
+        by: Actor,
+    },
+    /// Roles are taken away.
+    Revoke {
+        /// From whom, and which.
+        grants: Vec<(PrincipalName, Grant)>,
+    },
 }
 
 impl Effect {
@@ -85,12 +99,53 @@ impl Effect {
             | Self::CreateDataset { .. }
             | Self::DropDataset { .. }
             | Self::CreateView { .. }
-            | Self::Drop { .. } => {}
+            | Self::Drop { .. }
+            | Self::Grant { .. }
+            | Self::Revoke { .. } => {}
             Self::Publish { version, .. } | Self::Replace { version, .. } | Self::Advance { version, .. } => {
                 *version = committed;
             }
         }
         self
+    }
+}
+
+impl Effect {
+    /// What of it is written down in the audit log, in a word, and to what it is done. What becomes of rows is in the record of the
+    /// query alone.
+    pub(crate) fn deeds(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::None | Self::Publish { .. } | Self::Replace { .. } | Self::Advance { .. } => Vec::new(),
+            Self::CreateDataset { name } => vec![("create_dataset", name.to_string())],
+            Self::DropDataset { name, .. } => vec![("drop_dataset", name.to_string())],
+            Self::CreateView { name, .. } => vec![("create_view", name.to_string())],
+            Self::Drop { name, kind } => match kind {
+                RelationKind::Table => vec![("drop_table", name.to_string())],
+                RelationKind::View => vec![("drop_view", name.to_string())],
+            },
+            Self::Grant { grants, .. } => grants
+                .iter()
+                .map(|(to, grant)| ("grant", format!("{grant} to {to}")))
+                .collect(),
+            Self::Revoke { grants, .. } => grants
+                .iter()
+                .map(|(from, grant)| ("revoke", format!("{grant} from {from}")))
+                .collect(),
+        }
+    }
+
+    /// Whether somebody may do more, or less, than before.
+    pub fn changes_rights(&self) -> bool {
+        match self {
+            Self::DropDataset { .. } | Self::Grant { .. } | Self::Revoke { .. } => true,
+            Self::None
+            | Self::Publish { .. }
+            | Self::Replace { .. }
+            | Self::Advance { .. }
+            | Self::CreateDataset { .. }
+            | Self::CreateView { .. }
+            | Self::Drop { .. } => false,
+        }
     }
 }
 
@@ -110,6 +165,21 @@ pub(crate) async fn apply(tx: &mut Transaction, project: &ProjectId, effect: &Ef
         Effect::DropDataset { name, cascade } => drop_dataset(tx, project, name, *cascade, now).await,
         Effect::CreateView { name, view, or_replace } => create_view(tx, project, name, view, *or_replace, now).await,
         Effect::Drop { name, kind } => drop_relation(tx, project, name, *kind, now).await,
+        Effect::Grant { grants, by } => {
+            for (to, grant) in grants {
+                if let Some(dataset) = &grant.dataset {
+                    lock_dataset(tx, project, dataset).await?;
+                }
+                people::give(tx, project, to, grant, by, now).await?;
+            }
+            Ok(())
+        }
+        Effect::Revoke { grants } => {
+            for (from, grant) in grants {
+                people::take(tx, project, from, grant).await?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -133,7 +203,7 @@ async fn drop_dataset(
     }
     relations::delete_all_in(tx, project, name, now).await?;
     names::delete_dataset(tx, project, name).await?;
-    Ok(())
+    db::people::delete_grants_on(tx, project, name).await
 }
 
 async fn create_view(

@@ -8,6 +8,7 @@
 //!   has the next generation.
 //! - The Delta log knows a table's versions; the catalog says which of them a query sees.
 
+use crate::audit::{Actor, Deed};
 use crate::bucket::Bucket;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::{DatasetName, ProjectId, QueryId, TableName, TableUid};
@@ -48,34 +49,9 @@ impl Catalog {
         &self.db
     }
 
-    /// Creates a project, with an empty ledger.
-    pub async fn create_project(&self, id: &ProjectId) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        if !names::insert_project(&mut tx, id, self.db.now()).await? {
-            return Err(Error::AlreadyExists(format!("project {id} already exists")));
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// Every project, by name.
     pub async fn projects(&self) -> Result<Vec<ProjectId>> {
         names::projects(&mut *self.db.reader().await?).await
-    }
-
-    /// Gives `project` a key, of which only the hash is kept.
-    pub async fn add_key(&self, project: &ProjectId, name: &str, hash: &[u8; 32]) -> Result<()> {
-        if !names::insert_key(&mut *self.db.writer().await?, project, name, hash, self.db.now()).await? {
-            return Err(Error::AlreadyExists(format!(
-                "project {project} already has a key {name}, or has this key"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Whose key has this hash.
-    pub async fn project_of_key(&self, hash: &[u8; 32]) -> Result<Option<ProjectId>> {
-        names::project_of_key(&mut *self.db.reader().await?, hash).await
     }
 
     /// Creates an empty dataset.
@@ -96,6 +72,17 @@ impl Catalog {
         effect::apply(&mut tx, project, effect, self.db.now()).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Does what is otherwise the end of a query, for somebody, and writes it down.
+    pub async fn act(&self, project: &ProjectId, effect: &Effect, by: &Actor) -> Result<()> {
+        let now = self.db.now();
+        let mut tx = self.db.begin().await?;
+        effect::apply(&mut tx, project, effect, now).await?;
+        for (act, object) in effect.deeds() {
+            db::audit::insert(&mut tx, project, &Deed::done(by, act, object), now).await?;
+        }
+        tx.commit().await
     }
 
     /// The datasets of a project, by name.

@@ -4,6 +4,7 @@ use futures::future::join_all;
 
 use super::db::tests::{World, done, publish, unbilled, worlds};
 use super::*;
+use crate::audit::Actor;
 use crate::queries::QueryState;
 
 fn name(text: &str) -> TableName {
@@ -295,7 +296,7 @@ async fn names_are_resolved_in_the_order_of_the_question() {
 async fn a_project_sees_only_its_own() {
     for world in worlds().await {
         let other: ProjectId = "other".parse().expect("a name");
-        world.catalog.create_project(&other).await.expect("created");
+        world.project(&other).await;
         let sales = world.table("shop.sales").await;
 
         assert_eq!(
@@ -553,40 +554,14 @@ async fn files_that_nobody_needs_are_garbage_until_they_are_forgotten() {
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_one_project() {
-    for world in worlds().await {
-        let (hash, unknown) = ([7; 32], [8; 32]);
-        world
-            .catalog
-            .add_key(&world.acme, "laptop", &hash)
-            .await
-            .expect("added");
-
-        assert_eq!(
-            world.catalog.project_of_key(&hash).await.expect("an answer"),
-            Some(world.acme.clone())
-        );
-        assert_eq!(world.catalog.project_of_key(&unknown).await.expect("an answer"), None);
-        for (name, hash) in [("laptop", unknown), ("other", hash)] {
-            let taken = world
-                .catalog
-                .add_key(&world.acme, name, &hash)
-                .await
-                .expect_err("taken");
-            assert!(matches!(taken, Error::AlreadyExists(_)), "{taken}");
-        }
-        world.close().await;
-    }
-}
-
-#[tokio::test]
 async fn what_is_there_already_or_not_at_all_is_said_by_name() {
     for world in worlds().await {
         let (nobody, shop) = ("nobody".parse().expect("a name"), "shop".parse().expect("a name"));
 
+        let by = Actor::house();
         let project = world
-            .catalog
-            .create_project(&world.acme)
+            .people
+            .create_project(&world.acme, &[9; 32], &by)
             .await
             .expect_err("there already");
         let dataset = world
@@ -595,16 +570,10 @@ async fn what_is_there_already_or_not_at_all_is_said_by_name() {
             .await
             .expect_err("there already");
         let no_project = world.catalog.create_dataset(&nobody, &shop).await.expect_err("nobody");
-        let no_key = world
-            .catalog
-            .add_key(&nobody, "laptop", &[1; 32])
-            .await
-            .expect_err("nobody");
 
         assert_eq!(project.to_string(), "project acme already exists");
         assert_eq!(dataset.to_string(), "dataset shop already exists");
         assert_eq!(no_project.to_string(), "no project named nobody");
-        assert_eq!(no_key.to_string(), "no project named nobody");
         world.close().await;
     }
 }

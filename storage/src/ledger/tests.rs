@@ -50,7 +50,7 @@ async fn the_text_of_a_line_is_the_same_for_ever() {
              \"outcome\":\"done\",\"labels\":{{}},\"usage\":{{\"bytes_processed\":1000,\"rows_returned\":1,\
              \"result_bytes\":0,\"rows_written\":0,\"bytes_written\":0,\"cpu_ms\":0,\"wall_ms\":0,\
              \"peak_memory_bytes\":0,\"bytes_read\":0}},\
-             \"cost\":{{\"amount\":\"0.25\",\"currency\":\"USD\",\"prices\":\"test\"}}}}",
+             \"cost\":{{\"amount\":\"0.25\",\"currency\":\"USD\",\"prices\":\"test\"}},\"by\":\"ada@example.com\"}}",
             line.query
         );
         assert_eq!(line.entry, expected);

@@ -7,9 +7,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Usage;
+use crate::audit::{Actor, Who};
 use crate::catalog::Effect;
 use crate::clock::Timestamp;
-use crate::ids::{ProjectId, QueryId};
+use crate::ids::{KeyId, ProjectId, QueryId};
 use crate::ledger::{LedgerLine, SignedReceipt};
 use crate::money::Cost;
 use crate::tables::{TableLocation, Version};
@@ -44,6 +45,8 @@ pub struct NewQuery {
     pub id: QueryId,
     /// Who pays.
     pub project: ProjectId,
+    /// Who asks, and from where.
+    pub asked_by: Actor,
     /// The caller's own name for this request: asking twice under one name is asking once.
     pub request_id: Option<String>,
     /// A digest of all that was asked, so that another request under the same name is told apart.
@@ -78,6 +81,8 @@ pub struct QueryRecord {
     pub id: QueryId,
     /// Who pays.
     pub project: ProjectId,
+    /// Who asked, and from where. None from before that was kept.
+    pub asked_by: Option<Actor>,
     /// The caller's own name for the request.
     pub request_id: Option<String>,
     /// A digest of all that was asked.
@@ -203,6 +208,12 @@ pub struct Filter {
     pub label: Option<(String, String)>,
     /// only those recorded after this instant,
     pub created_after: Option<Timestamp>,
+    /// only those that he asked,
+    pub asked_by: Option<Who>,
+    /// only those that were asked with this key,
+    pub with_key: Option<KeyId>,
+    /// only those that were asked with this token,
+    pub with_token: Option<String>,
     /// only those before this one: the last id of the page before,
     pub before: Option<QueryId>,
     /// and not more than this many, nor more than [`MAX_PAGE`].
@@ -237,6 +248,7 @@ impl NewQuery {
         QueryRecord {
             id: self.id,
             project: self.project,
+            asked_by: Some(self.asked_by),
             request_id: self.request_id,
             fingerprint: self.fingerprint,
             sql: self.sql,
@@ -298,6 +310,9 @@ impl Default for Filter {
             kind: None,
             label: None,
             created_after: None,
+            asked_by: None,
+            with_key: None,
+            with_token: None,
             before: None,
             limit: 100,
         }

@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use super::*;
 use crate::catalog::Effect;
-use crate::catalog::db::tests::{World, done, unbilled, worlds};
+use crate::catalog::db::tests::{World, asker, done, unbilled, worlds};
 use crate::ids::TableUid;
 use crate::ledger::{SignedReceipt, receipt_hash};
 use crate::money::Free;
@@ -171,6 +171,7 @@ async fn a_record_tells_the_life_of_a_query() {
                 fingerprint: "select 'é'".to_owned(),
                 id,
                 project: world.acme.clone(),
+                asked_by: Some(asker()),
                 request_id: Some("r-1".into()),
                 sql: "select 'é'".into(),
                 kind: "select".into(),
@@ -262,7 +263,7 @@ async fn a_request_that_is_sent_twice_is_one_query() {
             "{other_statement}"
         );
         let other: ProjectId = "other".parse().expect("a name");
-        world.catalog.create_project(&other).await.expect("created");
+        world.project(&other).await;
         let theirs = NewQuery {
             project: other,
             ..request("select 1")

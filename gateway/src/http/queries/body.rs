@@ -10,6 +10,7 @@ use wasmhouse_storage::queries::{QueryError, QueryRecord, QueryState};
 use crate::http::error::ApiError;
 use crate::http::exports::{self, ExportedFile};
 use crate::http::money::CostBody;
+use crate::http::people::ActorBody;
 use crate::http::results::{self, Column};
 use crate::http::usage::UsageBody;
 use crate::queries::{Now, Queries};
@@ -27,6 +28,9 @@ pub(crate) struct QueryBody {
     /// The statement. A list shows its first 2,000 characters; `GET /v1/queries/{id}` has all of it.
     sql: String,
     labels: BTreeMap<String, String>,
+    /// Who asked, with which key, from where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_by: Option<ActorBody>,
     created_at: String,
     started_at: Option<String>,
     ended_at: Option<String>,
@@ -141,6 +145,7 @@ pub(super) async fn body_of(queries: &Queries, record: &QueryRecord, now: Option
         kind: record.kind.clone(),
         sql: record.sql.clone(),
         labels: record.labels.clone(),
+        asked_by: record.asked_by.as_ref().map(ActorBody::from),
         created_at: record.created_at.to_rfc3339(),
         started_at: record.started_at.map(Timestamp::to_rfc3339),
         ended_at: record.ended_at.map(Timestamp::to_rfc3339),

@@ -1,11 +1,10 @@
-//! The project's queries, newest first.
+//! The project's queries that the caller may see, newest first.
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::queries::{Filter, QueryState};
 
 use super::body::{QueryBody, body_of};
@@ -15,6 +14,7 @@ use crate::access::Caller;
 use crate::error::{Error, Result as UseResult};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
+use crate::http::instant;
 use crate::queries::Queries;
 
 /// Queries of a page that did not say how many.
@@ -31,6 +31,8 @@ pub(in super::super) struct ListQueries {
     kind: Option<String>,
     /// Only those with this label, as `key:value`.
     label: Option<String>,
+    /// Only those that somebody asked, by his name; `(project)` for the project's own keys.
+    asked_by: Option<String>,
     /// Only those created after this instant, RFC 3339.
     created_after: Option<String>,
     /// Where the last page ended.
@@ -66,10 +68,17 @@ pub(in super::super) async fn list_queries(
         kind: wanted.kind.clone(),
         label: wanted.label.as_deref().map(label_of).transpose()?,
         created_after: wanted.created_after.as_deref().map(instant).transpose()?,
+        asked_by: wanted
+            .asked_by
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(Error::from)?,
         before: wanted.cursor.as_deref().map(query_id).transpose()?,
         limit,
+        ..Filter::default()
     };
-    let found = queries.list(&caller, &filter).await?;
+    let found = queries.list(&caller, filter).await?;
     let next_cursor = found
         .last()
         .filter(|_| found.len() as u64 == u64::from(limit))
@@ -91,10 +100,4 @@ fn query_state(text: &str) -> UseResult<QueryState> {
             "{text:?} is not a state; use running, done, failed, cancelled or lost"
         ))
     })
-}
-
-fn instant(text: &str) -> UseResult<Timestamp> {
-    let parsed = chrono::DateTime::parse_from_rfc3339(text)
-        .map_err(|_| Error::InvalidRequest(format!("{text:?} is not an instant; write 2026-01-31T12:00:00Z")))?;
-    Ok(Timestamp::from_micros(parsed.timestamp_micros()))
 }

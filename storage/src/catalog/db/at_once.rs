@@ -13,8 +13,11 @@ use crate::queries::QueryRecord;
 const STATEMENTS: &str = "begin immediate;
     insert into queries (
         id, project, statement, kind, labels, state, created_at, started_at, owner, lease_until,
-        attempts, usage, fingerprint, ended_at, error, results, results_state, profile, cost
-    ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $22, $23);
+        attempts, usage, fingerprint, ended_at, error, results, results_state, profile, cost,
+        asker, asker_key, asker_address, asker_token
+    ) values (
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $22, $23, $27, $28, $29, $30
+    );
     update ledger_head set seq = $18, hash = $19 where project = $2 and seq = $18 - 1 and hash = $20;
     insert into ledger (project, seq, query, entry, prev_hash, hash, receipt, signature, signed_by) values (
         $2, (select seq from ledger_head where project = $2 and hash = $19), $1, $21, $20, $19, $24, $25, $26
@@ -49,6 +52,10 @@ pub(crate) async fn write(turn: &mut Turn, record: &QueryRecord, line: &StoredLi
         .bind(record.cost.as_ref().map(queries::text).transpose()?)
         .bind(line.receipt.as_ref().map(|receipt| receipt.text.as_str()))
         .bind(line.receipt.as_ref().map(|receipt| receipt.signature.as_str()))
-        .bind(line.receipt.as_ref().map(|receipt| receipt.key.as_str()));
+        .bind(line.receipt.as_ref().map(|receipt| receipt.key.as_str()))
+        .bind(queries::asker(record))
+        .bind(queries::asker_key(record))
+        .bind(queries::asker_address(record))
+        .bind(queries::asker_token(record));
     Ok(turn.whole_transaction(statements).await?)
 }

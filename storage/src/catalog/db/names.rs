@@ -1,8 +1,8 @@
-//! SQL for projects, their keys and their datasets.
+//! SQL for projects and their datasets.
 
 use sqlx::{AnyConnection, query};
 
-use super::{changed, flag_missing_project, hex, parsed, timestamp};
+use super::{changed, flag_missing_project, parsed, timestamp};
 use crate::Result;
 use crate::catalog::Dataset;
 use crate::clock::Timestamp;
@@ -23,34 +23,6 @@ pub(crate) async fn insert_project(conn: &mut AnyConnection, id: &ProjectId, now
 pub(crate) async fn projects(conn: &mut AnyConnection) -> Result<Vec<ProjectId>> {
     let rows = query("select id from projects order by id").fetch_all(conn).await?;
     rows.iter().map(|row| parsed(row, "id")).collect()
-}
-
-/// False when the key, or one of that name, is there already.
-pub(crate) async fn insert_key(
-    conn: &mut AnyConnection,
-    project: &ProjectId,
-    name: &str,
-    hash: &[u8; 32],
-    now: Timestamp,
-) -> Result<bool> {
-    let insert =
-        query("insert into api_keys (hash, project, name, created_at) values ($1, $2, $3, $4) on conflict do nothing")
-            .bind(hex(hash))
-            .bind(project.as_str())
-            .bind(name)
-            .bind(now.micros());
-    let inserted = changed(conn, insert)
-        .await
-        .map_err(|error| flag_missing_project(error, project))?;
-    Ok(inserted > 0)
-}
-
-pub(crate) async fn project_of_key(conn: &mut AnyConnection, hash: &[u8; 32]) -> Result<Option<ProjectId>> {
-    let row = query("select project from api_keys where hash = $1")
-        .bind(hex(hash))
-        .fetch_optional(conn)
-        .await?;
-    row.as_ref().map(|row| parsed(row, "project")).transpose()
 }
 
 /// False when the dataset is there already.

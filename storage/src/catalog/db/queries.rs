@@ -7,12 +7,13 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row, query};
 
 use super::{
-    changed, flag_missing_project, json, json_if_any, number, parsed, placeholders, timestamp, timestamp_if_any,
-    unreadable,
+    changed, flag_missing_project, json, json_if_any, number, parsed, parsed_if_any, placeholders, timestamp,
+    timestamp_if_any, unreadable,
 };
 use crate::Result;
+use crate::audit::{Actor, Who};
 use crate::clock::Timestamp;
-use crate::ids::{ProjectId, QueryId};
+use crate::ids::{KeyId, ProjectId, QueryId};
 use crate::queries::{End, Ended, Filter, QueryRecord, QueryState, WriteIntent};
 
 /// The columns of a record, by name: a gateway that is one release behind must not be surprised by a new one.
@@ -21,7 +22,7 @@ macro_rules! select_queries {
         concat!(
             "select id, project, request_id, fingerprint, ",
             $statement,
-            " as statement, kind, labels, state, created_at, started_at, ended_at, owner, ",
+            " as statement, asker, asker_key, asker_token, asker_address, kind, labels, state, created_at, started_at, ended_at, owner, ",
             "lease_until, cancel_requested_at, attempts, usage, cost, error, target, results_state, ",
             $results,
             " as results from queries where ",
@@ -35,9 +36,11 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     let insert = query(
         "insert into queries (
              id, project, request_id, statement, kind, labels, state, created_at, started_at, owner, lease_until,
-             attempts, usage, fingerprint, ended_at, error, results, results_state, profile, cost
-         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-         on conflict do nothing",
+             attempts, usage, fingerprint, ended_at, error, results, results_state, profile, cost,
+             asker, asker_key, asker_address, asker_token
+         ) values (
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24
+         ) on conflict do nothing",
     )
     .bind(record.id.to_string())
     .bind(record.project.as_str())
@@ -58,7 +61,11 @@ pub(crate) async fn insert(conn: &mut AnyConnection, record: &QueryRecord) -> Re
     .bind(record.results.as_deref())
     .bind(results_state(record.results.as_deref()))
     .bind(record.profile.as_deref())
-    .bind(record.cost.as_ref().map(text).transpose()?);
+    .bind(record.cost.as_ref().map(text).transpose()?)
+    .bind(asker(record))
+    .bind(asker_key(record))
+    .bind(asker_address(record))
+    .bind(asker_token(record));
     let inserted = changed(conn, insert)
         .await
         .map_err(|error| flag_missing_project(error, &record.project))?;
@@ -103,7 +110,7 @@ pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: 
         "update queries set state = $2, ended_at = $3, usage = $4, error = $5, results = $6, results_state = $7,
              profile = $8, cost = $9
          where id = $1 and ended_at is null
-         returning project, kind, labels",
+         returning project, asker, asker_key, asker_token, asker_address, kind, labels",
     )
     .bind(id.to_string())
     .bind(end.state.as_str())
@@ -119,6 +126,7 @@ pub(crate) async fn end(conn: &mut AnyConnection, id: &QueryId, end: &End, now: 
     let ended = |row: &AnyRow| {
         Ok(Ended {
             project: parsed(row, "project")?,
+            by: asked_by(row)?,
             kind: row.try_get("kind")?,
             labels: json(row, "labels")?,
         })
@@ -222,7 +230,10 @@ pub(crate) async fn list(
              select query from query_labels where project = $1 and name = $5 and value = $6
          ))
          and ($7 is null or kind = $7)
-         order by id desc limit $8"
+         and ($8 is null or asker = $8)
+         and ($9 is null or asker_key = $9)
+         and ($10 is null or asker_token = $10)
+         order by id desc limit $11"
     ))
     .bind(project.as_str())
     .bind(filter.state.map(|state| state.as_str()))
@@ -231,6 +242,9 @@ pub(crate) async fn list(
     .bind(label)
     .bind(value)
     .bind(filter.kind.as_deref())
+    .bind(filter.asked_by.as_ref().map(Who::to_string))
+    .bind(filter.with_key.as_ref().map(KeyId::to_string))
+    .bind(filter.with_token.as_deref())
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;
@@ -316,6 +330,7 @@ fn record_of(row: &AnyRow) -> Result<QueryRecord> {
     Ok(QueryRecord {
         id: parsed(row, "id")?,
         project: parsed(row, "project")?,
+        asked_by: asked_by(row)?,
         request_id: row.try_get("request_id")?,
         fingerprint: row.try_get("fingerprint")?,
         sql: row.try_get("statement")?,
@@ -337,6 +352,34 @@ fn record_of(row: &AnyRow) -> Result<QueryRecord> {
         profile: None,
         target: json_if_any(row, "target")?,
     })
+}
+
+fn asked_by(row: &AnyRow) -> Result<Option<Actor>> {
+    let Some(who) = parsed_if_any(row, "asker")? else {
+        return Ok(None);
+    };
+    Ok(Some(Actor {
+        who,
+        key: parsed_if_any(row, "asker_key")?,
+        token: row.try_get("asker_token")?,
+        address: parsed_if_any(row, "asker_address")?,
+    }))
+}
+
+pub(super) fn asker(record: &QueryRecord) -> Option<String> {
+    record.asked_by.as_ref().map(|actor| actor.who.to_string())
+}
+
+pub(super) fn asker_key(record: &QueryRecord) -> Option<String> {
+    Some(record.asked_by.as_ref()?.key.as_ref()?.to_string())
+}
+
+pub(super) fn asker_token(record: &QueryRecord) -> Option<&str> {
+    record.asked_by.as_ref()?.token.as_deref()
+}
+
+pub(super) fn asker_address(record: &QueryRecord) -> Option<String> {
+    Some(record.asked_by.as_ref()?.address?.to_string())
 }
 
 /// The word for results that may be there and have not expired.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::*;
+use crate::audit::{Actor, Who};
 use crate::catalog::{Catalog, Effect, TableRecord};
-use crate::ids::{QueryId, TableName};
+use crate::ids::{KeyId, QueryId, TableName};
 use crate::ledger::Ledger;
 use crate::money::{Cost, Free};
+use crate::people::People;
 use crate::queries::{Created, End, NewQuery, Queries, QueryRecord, QueryState, Usage};
 
 /// A PostgreSQL server to test on as well, by URL. Each world is a schema of its own in it.
@@ -19,6 +21,7 @@ pub(crate) struct World {
     pub(crate) catalog: Catalog,
     pub(crate) queries: Queries,
     pub(crate) ledger: Ledger,
+    pub(crate) people: People,
     pub(crate) clock: Clock,
     pub(crate) acme: ProjectId,
     pub(crate) url: String,
@@ -52,7 +55,11 @@ impl World {
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
         let catalog = Catalog::open(&url, clock.clone()).await.expect("a catalog that opens");
         let acme: ProjectId = "acme".parse().expect("a name");
-        catalog.create_project(&acme).await.expect("a project");
+        let people = People::new(&catalog);
+        people
+            .create_project(&acme, &[1; 32], &Actor::house())
+            .await
+            .expect("a project");
         catalog
             .create_dataset(&acme, &"shop".parse().expect("a name"))
             .await
@@ -62,11 +69,19 @@ impl World {
             catalog,
             queries,
             ledger,
+            people,
             clock,
             acme,
             url,
             home,
         }
+    }
+
+    /// One more project.
+    pub(crate) async fn project(&self, name: &ProjectId) {
+        let hash = *blake3::hash(name.as_str().as_bytes()).as_bytes();
+        let created = self.people.create_project(name, &hash, &Actor::house()).await;
+        created.expect("a new project");
     }
 
     pub(crate) async fn close(self) {
@@ -98,6 +113,7 @@ impl World {
         NewQuery {
             id: QueryId::new(self.clock.now()),
             project: self.acme.clone(),
+            asked_by: asker(),
             request_id: None,
             fingerprint: sql.to_owned(),
             sql: sql.to_owned(),
@@ -138,6 +154,16 @@ impl World {
             .await
             .expect("a published table");
         table
+    }
+}
+
+/// Ada, who asks from somewhere.
+pub(crate) fn asker() -> Actor {
+    Actor {
+        who: Who::Principal("ada@example.com".parse().expect("a name")),
+        key: Some(KeyId::of_hash(&[7; 32])),
+        token: Some("t-1".to_owned()),
+        address: Some("203.0.113.9".parse().expect("an address")),
     }
 }
 
