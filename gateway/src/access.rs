@@ -188,6 +188,8 @@ impl Caller {
                 held: of_now.held.clone(),
                 scopes: rights.scopes.iter().chain(&of_now.scopes).cloned().collect(),
             }),
+            defaults: now.defaults,
+            budgets: Arc::clone(&now.budgets),
             ..self.clone()
         }
     }

@@ -101,7 +101,7 @@ impl App {
             "" => Signer::open_or_make(&data.join("receipts.key"))?,
             file => Signer::open(Path::new(file))?,
         };
-        let tokens = Tokens::new(signer.clone(), Published::new(&catalog), clock.clone());
+        let tokens = Tokens::new(signer.clone(), clock.clone());
         let projects = Projects::new(catalog.clone(), clock.clone());
         let callers = Callers::new(PeopleRecords::new(&catalog), tokens.clone(), clock.clone());
         let billing = Billing::open(&config.billing, Published::new(&catalog), signer).await?;

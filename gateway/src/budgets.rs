@@ -29,7 +29,7 @@ impl Budgets {
     pub(crate) async fn list(&self, caller: &Caller) -> Result<Vec<Spent>> {
         caller.may(Act::ReadBills)?;
         let budgets = self.records.list(&caller.project).await?;
-        self.spending.refresh(&caller.project).await?;
+        self.spending.refresh(&caller.project, &budgets).await?;
         Ok(self.spending.spent(&caller.project, &budgets))
     }
 

@@ -82,7 +82,7 @@ impl Callers {
 
     /// Who shows this token: whoever holds its key, if that is good.
     async fn open_with_token(&self, token: &str) -> Result<Caller> {
-        let claims = self.tokens.read(token).await?;
+        let claims = self.tokens.read(token)?;
         let opened = self.records.open_by_id(&claims.key).await?;
         let holder = Caller::new(opened.ok_or(Error::Unauthenticated)?);
         let is_his = holder.project == claims.project && holder.actor.who == claims.sub;

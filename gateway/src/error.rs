@@ -162,7 +162,8 @@ impl Error {
             Error::NotAcceptable(_) => ("not_acceptable".to_owned(), None, None),
             Error::TooLarge(_) => ("too_large".to_owned(), None, None),
             Error::TooSlow(_) => ("timeout".to_owned(), None, None),
-            Error::Busy(_) | Error::TooOften { .. } => ("busy".to_owned(), None, None),
+            Error::Busy(_) => ("busy".to_owned(), None, None),
+            Error::TooOften { .. } => ("over_quota".to_owned(), None, None),
             Error::Closing | Error::Unavailable(_) => ("unavailable".to_owned(), None, None),
             Error::Internal(_) => ("internal".to_owned(), None, None),
         };

@@ -128,14 +128,14 @@ impl People {
         }
         if !is_own {
             caller.may(Act::ManagePeople)?;
-        } else if !caller.can(Act::ManagePeople) {
-            // A key that may do less, or for a while, must not make one that may do more, or for longer.
-            let lasts = |end: Timestamp| new.expires_at.is_none_or(|other| other > end);
-            if caller.is_scoped() || caller.expires_at.is_some_and(lasts) {
-                return Err(Error::Denied(
-                    "make a key that may do more, or for longer, than the one that you use".to_owned(),
-                ));
-            }
+        }
+        // A key that may do less, or for a while, must not make one that may do more, or for longer.
+        let lasts = |end: Timestamp| new.expires_at.is_none_or(|other| other > end);
+        let does_more = caller.is_scoped() && !caller.can(Act::ManagePeople);
+        if does_more || caller.expires_at.is_some_and(lasts) {
+            return Err(Error::Denied(
+                "make a key that may do more, or for longer, than the one that you use".to_owned(),
+            ));
         }
         self.projects.create_key(&caller.project, new, &caller.actor).await
     }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use wasmhouse_compute::cluster::Pool;
 use wasmhouse_compute::profile::Profile;
@@ -80,6 +80,8 @@ struct House {
     people: People,
     audit: Audit,
     ledger: Ledger,
+    /// Turns to make tables of `information_schema`.
+    given: Semaphore,
     callers: Callers,
     tables: Tables,
     bucket: Bucket,
@@ -162,6 +164,7 @@ impl Queries {
             people: People::new(&catalog),
             audit: Audit::new(&catalog),
             ledger: Ledger::new(&catalog),
+            given: Semaphore::new(given::MADE_AT_ONCE),
             callers,
             catalog,
             records,

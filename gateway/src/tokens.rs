@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A token that is not written as [`Tokens::issue`] writes one is refused, before any signature is computed: three parts, a header
-//!   of `alg`, `typ` and `kid` and nothing else, the one algorithm, a key from those that were published, each claim once and of
+//!   of `alg`, `typ` and `kid` and nothing else, the one algorithm, the one key, each claim once and of
 //!   its type. Nothing in a token says where a key is to be found.
 //! - A token says which key it was made of, and is good for no longer than that is, and for nothing that it may not.
 
@@ -16,7 +16,6 @@ use wasmhouse_storage::audit::Who;
 use wasmhouse_storage::clock::{Clock, Timestamp};
 use wasmhouse_storage::ids::{KeyId, ProjectId};
 use wasmhouse_storage::people::Grant;
-use wasmhouse_storage::published::Published;
 
 use crate::access::Caller;
 use crate::billing::receipt::{Signer, unhex};
@@ -41,7 +40,6 @@ const ISSUER: &str = "wasmhouse";
 #[derive(Clone)]
 pub(crate) struct Tokens {
     signer: Signer,
-    published: Published,
     clock: Clock,
 }
 
@@ -85,12 +83,8 @@ impl Claims {
 }
 
 impl Tokens {
-    pub(crate) fn new(signer: Signer, published: Published, clock: Clock) -> Self {
-        Self {
-            signer,
-            published,
-            clock,
-        }
+    pub(crate) fn new(signer: Signer, clock: Clock) -> Self {
+        Self { signer, clock }
     }
 
     /// A token of the key that `caller` shows, good for `time`.
@@ -105,6 +99,7 @@ impl Tokens {
             _ => return Err(Error::Denied("make a token of a token: that takes a key".to_owned())),
         };
         let now = seconds(self.clock.now());
+        let end = now + time.min(LONGEST).as_secs();
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: ISSUER.to_owned(),
@@ -113,7 +108,7 @@ impl Tokens {
             key,
             scope,
             iat: now,
-            exp: now + time.min(LONGEST).as_secs(),
+            exp: caller.expires_at.map_or(end, |of_key| end.min(seconds(of_key))),
             jti: format!("{:032x}", rand::random::<u128>()),
         };
         let header = Header {
@@ -122,15 +117,20 @@ impl Tokens {
         };
         let key: EncodingKey = self.signer.jwt_key()?;
         let text = jsonwebtoken::encode(&header, &claims, &key).map_err(|error| Error::Internal(error.into()))?;
-        Ok((text, claims.expires_at()))
+        match text.len() <= TOKEN_BYTES {
+            true => Ok((text, claims.expires_at())),
+            false => Err(Error::InvalidRequest(format!(
+                "the scope is too long: the token would have {} bytes, and has at most {TOKEN_BYTES}",
+                text.len()
+            ))),
+        }
     }
 
     /// What a token says, if it is one of ours and not over.
-    pub(crate) async fn read(&self, text: &str) -> Result<Claims> {
+    pub(crate) fn read(&self, text: &str) -> Result<Claims> {
         let head = head_of(text).ok_or(Error::Unauthenticated)?;
-        // A closed set: a token names a key, and cannot bring one.
-        let keys = self.published.keys().await?;
-        let key = keys.iter().find(|key| key.id == head.kid);
+        // There is one key: a token names it, and cannot bring another. Whoever has got hold of an older one has nothing.
+        let key = Some(self.signer.public_key()).filter(|key| key.id == head.kid);
         let key = key
             .and_then(|key| unhex(&key.public_key))
             .ok_or(Error::Unauthenticated)?;

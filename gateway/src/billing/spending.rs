@@ -1,4 +1,4 @@
-//! What projects that have budgets have spent today and this month, read from their ledgers as these grow, and what their running
+//! What projects that have budgets, or a bound of bytes, have spent: read from their ledgers as these grow, with what running
 //! queries may add to it.
 //!
 //! # Invariants
@@ -6,21 +6,25 @@
 //! - What is reserved is known to this server alone. Several servers of one house may together pass a budget by what they begin at
 //!   the same time, and by no more.
 
+mod account;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{NaiveDate, NaiveTime};
 use tracing::warn;
 use wasmhouse_compute::{Code, SqlError};
 use wasmhouse_storage::budgets::{Budget, Period, Scope};
-use wasmhouse_storage::clock::{Clock, Timestamp};
+use wasmhouse_storage::clock::Clock;
 use wasmhouse_storage::ids::{ProjectId, QueryId};
-use wasmhouse_storage::ledger::{Ledger, LedgerLine, MAX_PAGE};
+use wasmhouse_storage::ledger::{Ledger, MAX_PAGE};
 use wasmhouse_storage::money::Money;
 
-use super::invoice::{Month, before, day_of};
+use self::account::Account;
+use super::invoice::{Month, before};
 use super::webhook::Webhook;
 use crate::error::{Error, Result};
+
+pub(crate) use self::account::Reserved;
 
 /// The accounts of this server. Cheap to clone.
 #[derive(Clone)]
@@ -33,28 +37,15 @@ struct Shared {
     webhook: Option<Webhook>,
     /// What the queries of a project may process in a day. None: any number of bytes.
     bytes_per_day: Option<u64>,
-    accounts: Mutex<HashMap<ProjectId, Account>>,
+    books: Mutex<HashMap<ProjectId, Arc<Book>>>,
 }
 
-/// What one project has spent.
-struct Account {
-    month: Month,
-    day: NaiveDate,
-    /// The last line of the ledger that is added up here.
-    after: i64,
-    spent: HashMap<(Scope, Period), Money>,
-    /// What queries processed today.
-    bytes: u64,
-    reserved: HashMap<QueryId, Reserved>,
-    /// Of which budgets somebody was told in this period of theirs.
-    told: HashSet<(Scope, Period)>,
-}
-
-/// What a running query may add.
-struct Reserved {
-    scopes: HashSet<Scope>,
-    cost: Money,
-    bytes: u64,
+/// The account of one project.
+#[derive(Default)]
+struct Book {
+    /// One reads the ledger, and those who come meanwhile wait for what he has read.
+    turn: tokio::sync::Mutex<()>,
+    account: Mutex<Option<Account>>,
 }
 
 /// A budget, and how much of it is spent.
@@ -68,12 +59,37 @@ pub(crate) struct Spent {
 }
 
 impl Spent {
-    /// `user:ada, day: 0.9 of 1`.
-    pub(crate) fn line(&self) -> String {
+    /// `user:ada, day: 0.9 of 1`, or without amounts for who may not know them.
+    pub(crate) fn line(&self, with_amounts: bool) -> String {
+        let Budget {
+            scope,
+            period,
+            amount,
+            warn_percent,
+        } = &self.budget;
+        let period = period.as_str();
+        match with_amounts {
+            true => format!("{scope}, {period}: {} of {amount}", self.amount),
+            false => format!("{scope}, {period}: more than {warn_percent} %"),
+        }
+    }
+
+    /// Why a query that would cost so much is not run.
+    fn refusal(&self, cost: Money, with_amounts: bool) -> SqlError {
         let Budget {
             scope, period, amount, ..
         } = &self.budget;
-        format!("{scope}, {}: {} of {amount}", period.as_str(), self.amount)
+        let period = period.as_str();
+        let left = match with_amounts {
+            true => format!(", {amount}, only {} is left", amount.less(self.amount)),
+            false => " not so much is left".to_owned(),
+        };
+        let message = format!(
+            "the query would cost {cost}, and of the budget of {scope} for this {period}{left}; nothing was read; it begins again \
+             at {}",
+            self.begins_again
+        );
+        SqlError::new(Code::OverBudget, message)
     }
 }
 
@@ -84,7 +100,7 @@ impl Spending {
             clock,
             webhook,
             bytes_per_day,
-            accounts: Mutex::default(),
+            books: Mutex::default(),
         }))
     }
 
@@ -93,209 +109,115 @@ impl Spending {
         !budgets.is_empty() || self.0.bytes_per_day.is_some()
     }
 
-    /// Reads what the ledger of a project has had since it was last read.
-    pub(crate) async fn refresh(&self, project: &ProjectId) -> Result<()> {
+    /// Reads what the ledger of a project with these budgets has had since it was last read.
+    pub(crate) async fn refresh(&self, project: &ProjectId, budgets: &[Budget]) -> Result<()> {
+        let book = self.book(project);
+        let _turn = book.turn.lock().await;
         let now = self.0.clock.now();
-        let (month, day) = (Month::of(now), day_of(now));
-        let known = {
-            let mut accounts = self.accounts();
-            let account = accounts.get_mut(project).filter(|account| account.month == month);
-            account.map(|account| account.on(day))
-        };
+        let known = book
+            .account()
+            .as_mut()
+            .and_then(|account| account.goes_on(now, budgets));
         let mut after = match known {
             Some(after) => after,
             None => {
                 let last = self.0.ledger.head(project).await?.seq;
-                let after = before(&self.0.ledger, project, month, last).await?;
-                self.accounts()
-                    .entry(project.clone())
-                    .and_modify(|account| account.begin(month, day, after))
-                    .or_insert_with(|| Account::new(month, day, after))
-                    .after
+                let after = before(&self.0.ledger, project, Month::of(now), last).await?;
+                let mut account = book.account();
+                *account = Some(Account::new(now, after, budgets, account.take()));
+                after
             }
         };
         loop {
             let page = self.0.ledger.lines(project, after, MAX_PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.seq;
-            if let Some(account) = self.accounts().get_mut(project) {
+            if let Some(account) = book.account().as_mut() {
                 page.iter().for_each(|line| account.add(line));
+            }
+            if page.len() < MAX_PAGE as usize {
+                return Ok(());
             }
         }
     }
 
-    /// Keeps what a query will cost, under everything that it falls under. Refused if that is more than is left of a budget. Says
-    /// which budgets are spent so far that a warning is due.
+    /// Keeps what a query may cost and process. Refused if that is more than is left of a budget, or of the day's bytes. Says which
+    /// budgets are spent so far that a warning is due. `knows` says of which the asker may know the amounts.
     pub(crate) fn reserve(
         &self,
         project: &ProjectId,
         budgets: &[Budget],
         query: &QueryId,
-        scopes: HashSet<Scope>,
-        (cost, bytes): (Money, u64),
+        wanted: Reserved,
+        knows: impl Fn(&Scope) -> bool,
     ) -> Result<Vec<Spent>> {
-        let mut accounts = self.accounts();
-        let Some(account) = accounts.get_mut(project) else {
-            return Ok(Vec::new());
+        let book = self.book(project);
+        let mut account = book.account();
+        let Some(account) = account.as_mut() else {
+            return Err(Error::Internal("what a project has spent was not read".into()));
         };
+        let now = self.0.clock.now();
+        account.on(now);
         // Of another attempt at it.
-        account.reserved.remove(query);
+        account.release(query);
         if let Some(most) = self.0.bytes_per_day {
-            account.check_bytes(bytes, most, self.0.clock.now())?;
+            account.check_bytes(wanted.bytes, most, now)?;
         }
-        let mut warnings = Vec::new();
-        for budget in budgets.iter().filter(|budget| scopes.contains(&budget.scope)) {
+        let mut due = Vec::new();
+        for budget in budgets.iter().filter(|budget| wanted.scopes.contains(&budget.scope)) {
             let spent = account.spent(budget);
-            let with_it = spent.amount.plus(cost).unwrap_or(budget.amount);
-            if with_it > budget.amount && cost > Money::ZERO {
-                return Err(refusal(&spent, cost).into());
-            }
-            let is_due = with_it.times(100) >= budget.amount.times(budget.warn_percent.into());
-            if is_due {
-                warnings.push(Spent {
+            let with_it = spent.amount.plus(wanted.cost).filter(|sum| *sum <= budget.amount);
+            let Some(with_it) = with_it.or((wanted.cost == Money::ZERO).then_some(spent.amount)) else {
+                return Err(spent.refusal(wanted.cost, knows(&budget.scope)).into());
+            };
+            if with_it.times(100) >= budget.amount.times(budget.warn_percent.into()) {
+                due.push(Spent {
                     amount: with_it,
                     ..spent
                 });
             }
         }
-        account.reserved.insert(query.clone(), Reserved { scopes, cost, bytes });
-        let untold = warnings.iter().filter(|spent| {
-            let Budget { scope, period, .. } = &spent.budget;
-            account.told.insert((scope.clone(), *period))
-        });
-        for spent in untold {
-            warn!(project = %project, "a budget is nearly spent: {}", spent.line());
+        account.reserve(query, wanted);
+        for spent in due.iter().filter(|spent| account.is_to_be_told(&spent.budget)) {
+            warn!(project = %project, "a budget is nearly spent: {}", spent.line(true));
             if let Some(webhook) = &self.0.webhook {
                 webhook.tell(project, spent);
             }
         }
-        Ok(warnings)
+        Ok(due)
     }
 
-    /// A query that has ended without a line, or whose line may be read now, keeps nothing any more.
+    /// What a query that has ended has cost and processed is kept until its line is read.
+    pub(crate) fn settled(&self, project: &ProjectId, query: &QueryId, cost: Money, bytes: u64) {
+        if let Some(account) = self.book(project).account().as_mut() {
+            account.settled(query, cost, bytes);
+        }
+    }
+
+    /// A query has ended that will have no line.
     pub(crate) fn release(&self, project: &ProjectId, query: &QueryId) {
-        if let Some(account) = self.accounts().get_mut(project) {
-            account.reserved.remove(query);
+        if let Some(account) = self.book(project).account().as_mut() {
+            account.release(query);
         }
     }
 
     /// How much of these budgets is spent, as far as it was read.
     pub(crate) fn spent(&self, project: &ProjectId, budgets: &[Budget]) -> Vec<Spent> {
-        let accounts = self.accounts();
-        let account = accounts.get(project);
-        let spent = |budget| account.map(|account| account.spent(budget));
+        let book = self.book(project);
+        let account = book.account();
+        let spent = |budget| account.as_ref().map(|account| account.spent(budget));
         budgets.iter().filter_map(spent).collect()
     }
 
-    fn accounts(&self) -> MutexGuard<'_, HashMap<ProjectId, Account>> {
-        self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self, project: &ProjectId) -> Arc<Book> {
+        let mut books = self.0.books.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(books.entry(project.clone()).or_default())
     }
 }
 
-impl Account {
-    fn new(month: Month, day: NaiveDate, after: i64) -> Self {
-        Self {
-            month,
-            day,
-            after,
-            spent: HashMap::new(),
-            bytes: 0,
-            reserved: HashMap::new(),
-            told: HashSet::new(),
-        }
-    }
-
-    /// Another month begins. What runs goes on.
-    fn begin(&mut self, month: Month, day: NaiveDate, after: i64) {
-        if self.month != month {
-            *self = Self {
-                reserved: std::mem::take(&mut self.reserved),
-                ..Self::new(month, day, after)
-            };
-        }
-    }
-
-    /// Today is `day`. Says which line was the last to be added up.
-    fn on(&mut self, day: NaiveDate) -> i64 {
-        if self.day != day {
-            self.day = day;
-            self.bytes = 0;
-            self.spent.retain(|(_, period), _| *period != Period::Day);
-            self.told.retain(|(_, period)| *period != Period::Day);
-        }
-        self.after
-    }
-
-    /// Adds a line, unless that was done.
-    fn add(&mut self, line: &LedgerLine) {
-        if line.seq <= self.after {
-            return;
-        }
-        self.after = line.seq;
-        self.reserved.remove(&line.query);
-        let is_free = line.cost.as_ref().is_none_or(|cost| cost.free.is_some());
-        if !is_free && day_of(line.at) == self.day {
-            self.bytes = self.bytes.saturating_add(line.usage.bytes_processed);
-        }
-        let Some(cost) = line.cost.as_ref().map(|cost| cost.amount) else {
-            return;
-        };
-        let by = line.by.as_ref().map(ToString::to_string);
-        let labels = line.labels.iter();
-        let scopes = scopes(by, labels.map(|(name, value)| (name.clone(), value.clone())));
-        for scope in scopes {
-            for (period, is_in) in [
-                (Period::Day, day_of(line.at) == self.day),
-                (Period::Month, Month::of(line.at) == self.month),
-            ] {
-                if is_in {
-                    let sum = self.spent.entry((scope.clone(), period)).or_default();
-                    *sum = [*sum, cost].into_iter().sum();
-                }
-            }
-        }
-    }
-
-    /// Refuses what would process more than is left of the day.
-    fn check_bytes(&self, bytes: u64, most: u64, now: Timestamp) -> Result<()> {
-        let reserved = self.reserved.values().map(|reserved| reserved.bytes);
-        let sum = reserved.fold(self.bytes, u64::saturating_add);
-        if bytes == 0 || sum.saturating_add(bytes) <= most {
-            return Ok(());
-        }
-        let midnight = self
-            .day
-            .succ_opt()
-            .unwrap_or(self.day)
-            .and_time(NaiveTime::MIN)
-            .and_utc();
-        let midnight = Timestamp::from_micros(midnight.timestamp_micros());
-        Err(Error::TooOften {
-            what: format!(
-                "the query would process {bytes} bytes, and of the {most} that the project may in a day only {} are left; \
-                 nothing was read",
-                most.saturating_sub(sum)
-            ),
-            retry_after: midnight.since(now),
-        })
-    }
-
-    fn spent(&self, budget: &Budget) -> Spent {
-        let Budget { scope, period, .. } = budget;
-        let settled = self.spent.get(&(scope.clone(), *period)).copied().unwrap_or_default();
-        let reserved = self
-            .reserved
-            .values()
-            .filter(|reserved| reserved.scopes.contains(scope));
-        let begins_again = match period {
-            Period::Day => self.day.succ_opt().unwrap_or(self.day).to_string(),
-            Period::Month => format!("{}-01", self.month.next()),
-        };
-        Spent {
-            budget: budget.clone(),
-            amount: reserved.map(|reserved| reserved.cost).chain([settled]).sum(),
-            begins_again: format!("{begins_again}T00:00:00Z"),
-        }
+impl Book {
+    fn account(&self) -> MutexGuard<'_, Option<Account>> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -307,22 +229,6 @@ pub(crate) fn scopes(asker: Option<String>, labels: impl Iterator<Item = (String
         .chain(asker.map(Scope::User))
         .chain(labels)
         .collect()
-}
-
-fn refusal(spent: &Spent, cost: Money) -> SqlError {
-    let Budget {
-        scope, period, amount, ..
-    } = &spent.budget;
-    let left = amount.less(spent.amount);
-    SqlError::new(
-        Code::OverBudget,
-        format!(
-            "the query would cost {cost}, and of the budget of {scope} for this {}, {amount}, only {left} is left; nothing was \
-             read; it begins again at {}",
-            period.as_str(),
-            spent.begins_again
-        ),
-    )
 }
 
 #[cfg(test)]

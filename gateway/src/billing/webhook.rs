@@ -24,9 +24,12 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn new(url: &str) -> Result<Self, BoxError> {
-        let url = url
+        let url: Url = url
             .parse()
             .map_err(|error| format!("billing.budget_webhook is no address: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("billing.budget_webhook must begin with http:// or https://".into());
+        }
         let client = Client::builder().redirect(Policy::none()).timeout(PATIENCE).build()?;
         Ok(Self { client, url })
     }

@@ -110,7 +110,8 @@ impl From<Error> for ApiError {
                 let status = status_of_query(*state, &error.code);
                 let answer = Self::new(status, error.clone(), Some(id.to_string()));
                 // What a query without an end wrote may be seen yet; whoever sends it again at once may write it twice.
-                let again = answer.again.filter(|_| state.is_final());
+                // A query is held up by what is left of a day, of which its message says when it begins again.
+                let again = answer.again.filter(|_| state.is_final() && error.code != "over_quota");
                 return Self { again, ..answer };
             }
             Error::InvalidRequest(_) => StatusCode::BAD_REQUEST,
@@ -170,7 +171,7 @@ fn status_of(code: &str) -> StatusCode {
         "already_exists" | "conflict" => StatusCode::CONFLICT,
         "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
         "too_complex" | "over_budget" | "out_of_memory" | "execution_failed" => StatusCode::UNPROCESSABLE_ENTITY,
-        "busy" => StatusCode::TOO_MANY_REQUESTS,
+        "busy" | "over_quota" => StatusCode::TOO_MANY_REQUESTS,
         "internal" | "worker_crashed" => StatusCode::INTERNAL_SERVER_ERROR,
         "unavailable" | "lost" => StatusCode::SERVICE_UNAVAILABLE,
         // A record of another version of this program.

@@ -173,7 +173,13 @@ fn rows(queries: &Queries, ended: &Ended, format: Format) -> Result<Response, Ap
     headers.insert("wasmhouse-bytes-processed", HeaderValue::from(end.bytes_processed));
     headers.insert("wasmhouse-elapsed-ms", HeaderValue::from(end.elapsed_ms));
     for warning in &ended.warnings {
-        if let Ok(warning) = HeaderValue::from_str(warning) {
+        // What a tenant called a label is not always fit for a header.
+        let is_fit = |letter: char| letter.is_ascii_graphic() || letter == ' ';
+        let warning: String = warning
+            .chars()
+            .map(|letter| if is_fit(letter) { letter } else { '?' })
+            .collect();
+        if let Ok(warning) = HeaderValue::from_str(&warning) {
             headers.append("wasmhouse-budget", warning);
         }
     }

@@ -19,6 +19,7 @@ use wasmhouse_compute::task::{Action, Task};
 use wasmhouse_compute::{Code, SqlError, causes};
 use wasmhouse_storage::audit::Deed;
 use wasmhouse_storage::bucket::Bucket;
+use wasmhouse_storage::budgets::Scope;
 use wasmhouse_storage::catalog::{Effect, RelationKind, View};
 use wasmhouse_storage::clock::Timestamp;
 use wasmhouse_storage::ids::{ProjectId, QueryId, TableName, TableUid};
@@ -33,10 +34,10 @@ use super::live::Live;
 use super::settle::{report, settle};
 use super::target::{self, How, Target};
 use super::{House, Options, Queries, Work, leftovers, slice};
-use crate::access::Caller;
+use crate::access::{Act, Caller};
 use crate::billing::Terms;
 use crate::billing::price::Counts;
-use crate::billing::spending::{Spent, scopes};
+use crate::billing::spending::{Reserved, scopes};
 use crate::error::{Error, Result};
 use crate::sight::Sight;
 
@@ -69,8 +70,7 @@ pub(super) async fn drive(queries: Queries, flight: Flight) {
     };
     let changes_rights = landed.as_ref().is_ok_and(|landed| landed.effect.changes_rights());
     let record = settle(house, &flight, landed).await;
-    // Its line says now what it costs.
-    house.spending.release(&record.project, &record.id);
+    flight.tell_spending(house, &record);
     if changes_rights {
         house.callers.forget();
     }
@@ -134,7 +134,7 @@ async fn run(house: &House, flight: &Flight) -> Result<Landed> {
     let (project, dataset) = (&record.project, options.dataset.as_ref());
     let sight = flight.sight(house);
     if house.spending.bounds(&flight.caller.budgets) {
-        house.spending.refresh(project).await?;
+        house.spending.refresh(project, &flight.caller.budgets).await?;
     }
     // What it costs whatever it reads.
     flight.check_price(house, 0)?;
@@ -369,6 +369,22 @@ impl Flight {
         }
     }
 
+    /// What it has cost is kept until its line is read. One that has not ended may cost what was kept for it.
+    fn tell_spending(&self, house: &House, record: &QueryRecord) {
+        let (project, query) = (&record.project, &record.id);
+        match (&record.cost, record.state.is_final()) {
+            (Some(cost), true) => {
+                let bytes = match cost.free {
+                    None => record.usage.bytes_processed,
+                    Some(_) => record.usage.bytes_read,
+                };
+                house.spending.settled(project, query, cost.amount, bytes);
+            }
+            (_, false) if self.is_recorded() => {}
+            _ => house.spending.release(project, query),
+        }
+    }
+
     /// The catalog as its caller sees it.
     pub(super) fn sight<'a>(&'a self, house: &'a House) -> Sight<'a> {
         Sight::new(&house.catalog, &self.caller)
@@ -439,21 +455,29 @@ impl Flight {
             bytes_processed,
             bytes_loaded: self.bytes_loaded(),
         };
-        self.terms.check(counts)?;
+        if let Err(refusal) = self.terms.check(counts) {
+            // It says what the query would cost, as a dry run does.
+            house.quotas.quote(&self.record.project)?;
+            return Err(refusal);
+        }
         let Self { record, caller, .. } = self;
         if !house.spending.bounds(&caller.budgets) {
             return Ok(());
         }
         let cost = self.terms.cost(counts)?.amount;
         let scopes = scopes(Some(caller.actor.who.to_string()), record.labels.clone().into_iter());
-        let due = house.spending.reserve(
-            &record.project,
-            &caller.budgets,
-            &record.id,
+        let wanted = Reserved {
             scopes,
-            (cost, bytes_processed),
-        )?;
-        let warnings = due.iter().map(Spent::line).collect();
+            cost,
+            bytes: bytes_processed,
+        };
+        let knows = |scope: &Scope| {
+            let is_own = *scope == Scope::User(caller.actor.who.to_string());
+            is_own || caller.can(Act::ReadBills)
+        };
+        let (project, budgets) = (&record.project, &caller.budgets);
+        let due = house.spending.reserve(project, budgets, &record.id, wanted, knows)?;
+        let warnings = due.iter().map(|spent| spent.line(knows(&spent.budget.scope))).collect();
         self.live.tell(|now| now.warnings = warnings);
         Ok(())
     }

@@ -10,7 +10,7 @@ use wasmhouse_storage::queries::{Filter, QueryRecord};
 use super::slice::Slice;
 use super::{House, visible};
 use crate::access::{Act, Caller};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::people;
 
 /// Who may do what.
@@ -28,8 +28,14 @@ const USAGE: &str = "usage";
 /// How many queries there are in their table.
 const QUERIES_SHOWN: usize = 10_000;
 
-/// How many lines of the ledger there are in theirs, and are added up.
-const LINES_SHOWN: i64 = 100_000;
+/// How many lines of the ledger there are in theirs.
+const LINES_SHOWN: i64 = 10_000;
+
+/// How many are added up.
+const LINES_ADDED_UP: i64 = 100_000;
+
+/// For how many queries such tables are made at once: they are large, and free.
+pub(super) const MADE_AT_ONCE: usize = 2;
 
 /// Those that a statement asks for.
 pub(super) async fn given(house: &House, caller: &Caller, statement: &Statement) -> Result<Vec<Given>> {
@@ -37,6 +43,14 @@ pub(super) async fn given(house: &House, caller: &Caller, statement: &Statement)
         let mut reads = statement.reads.iter();
         reads.any(|mention| mention.name.is_information_schema() && mention.name.table == name)
     };
+    if !statement
+        .reads
+        .iter()
+        .any(|mention| mention.name.is_information_schema())
+    {
+        return Ok(Vec::new());
+    }
+    let _turn = house.given.acquire().await.map_err(|_| Error::Closing)?;
     let mut given = Vec::new();
     if asks_for(GRANTS) {
         given.push(rows::of_grants(GRANTS, &people::grants(&house.people, caller).await?)?);
@@ -44,15 +58,21 @@ pub(super) async fn given(house: &House, caller: &Caller, statement: &Statement)
     if asks_for(QUERIES) {
         given.push(rows::of_queries(QUERIES, &queries(house, caller).await?)?);
     }
-    let (asks_for_lines, asks_for_usage) = (asks_for(INVOICE_LINES), asks_for(USAGE));
-    if asks_for_lines || asks_for_usage {
-        let lines = lines(house, caller).await?;
-        if asks_for_lines {
-            given.push(rows::of_lines(INVOICE_LINES, &lines)?);
+    if asks_for(INVOICE_LINES) {
+        let mut lines = Vec::new();
+        pages(house, caller, LINES_SHOWN, |page| lines.extend(page)).await?;
+        given.push(rows::of_lines(INVOICE_LINES, &lines)?);
+    }
+    if asks_for(USAGE) {
+        let mut sums = rows::Sums::default();
+        let is_cut = pages(house, caller, LINES_ADDED_UP, |page| {
+            page.iter().for_each(|line| sums.add(line))
+        })
+        .await?;
+        if is_cut {
+            sums.leave_out_first_day();
         }
-        if asks_for_usage {
-            given.push(rows::of_usage(USAGE, &lines)?);
-        }
+        given.push(sums.rows(USAGE)?);
     }
     Ok(given)
 }
@@ -97,19 +117,17 @@ async fn queries(house: &House, caller: &Caller) -> Result<Vec<QueryRecord>> {
     Ok(all)
 }
 
-/// The newest lines of the ledger, the oldest first.
-async fn lines(house: &House, caller: &Caller) -> Result<Vec<LedgerLine>> {
+/// The newest lines of the ledger, the oldest first, page by page. Says whether there are older ones.
+async fn pages(house: &House, caller: &Caller, most: i64, mut each: impl FnMut(Vec<LedgerLine>)) -> Result<bool> {
     caller.may(Act::ReadBills)?;
     let head = house.ledger.head(&caller.project).await?;
-    let mut after = (head.seq - LINES_SHOWN).max(0);
-    let mut all = Vec::new();
-    loop {
+    let first = (head.seq - most).max(0);
+    let mut after = first;
+    while after < head.seq {
         let page = house.ledger.lines(&caller.project, after, MAX_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(all) };
+        let Some(last) = page.last() else { break };
         after = last.seq;
-        all.extend(page);
-        if after >= head.seq {
-            return Ok(all);
-        }
+        each(page);
     }
+    Ok(first > 0)
 }

@@ -49,12 +49,13 @@ impl World {
 
     /// Reserves, as a query of Ada's with the label of the red team does.
     async fn reserve(&self, budgets: &[Budget], query: &QueryId, cost: &str) -> Result<Vec<String>> {
-        self.spending.refresh(&self.acme).await?;
+        self.spending.refresh(&self.acme, budgets).await?;
         let labels = [("team".to_owned(), "red".to_owned())].into_iter();
         let scopes = scopes(Some("ada".to_owned()), labels);
         let cost = cost.parse().expect("money");
-        let due = self.spending.reserve(&self.acme, budgets, query, scopes, (cost, 0))?;
-        Ok(due.iter().map(Spent::line).collect())
+        let wanted = Reserved { scopes, cost, bytes: 0 };
+        let due = self.spending.reserve(&self.acme, budgets, query, wanted, |_| true)?;
+        Ok(due.iter().map(|spent| spent.line(true)).collect())
     }
 
     /// Writes the line of such a query that cost so much.
@@ -174,22 +175,91 @@ async fn a_day_and_a_month_begin_again_and_others_see_what_was_spent() {
 
     // A server that has just started reads the month.
     let other = Spending::new(world.spending.0.ledger.clone(), world.clock.clone(), None, Some(1_000));
-    other.refresh(&world.acme).await.expect("the ledger is there");
-    let spent: Vec<String> = other.spent(&world.acme, &budgets).iter().map(Spent::line).collect();
+    other.refresh(&world.acme, &budgets).await.expect("the ledger is there");
+    let spent: Vec<String> = other
+        .spent(&world.acme, &budgets)
+        .iter()
+        .map(|spent| spent.line(true))
+        .collect();
     assert_eq!(spent, ["project, day: 0 of 1", "project, month: 0.9 of 1.5"]);
 
     // Bytes of a day are bounded in the same way.
-    let (query, scopes) = (world.query(), HashSet::new());
-    let bytes = |query: &QueryId, bytes| other.reserve(&world.acme, &[], query, scopes.clone(), (Money::ZERO, bytes));
+    let (query, another) = (world.query(), world.query());
+    let bytes = |query: &QueryId, bytes| {
+        let wanted = Reserved {
+            scopes: HashSet::new(),
+            cost: Money::ZERO,
+            bytes,
+        };
+        other.reserve(&world.acme, &[], query, wanted, |_| true)
+    };
     bytes(&query, 700).expect("there is room");
     bytes(&query, 800).expect("it is the same query");
-    let refused = bytes(&world.query(), 201).expect_err("there is not");
+    let refused = bytes(&another, 201).expect_err("there is not");
     let Error::TooOften { what, retry_after } = refused else {
         panic!("{refused}")
     };
-    assert!(what.starts_with(
-        "the query would process 201 bytes, and of the 1000 that the project may in a day only 200 are left"
-    ));
+    assert!(
+        what.contains("process 201 bytes, and of the 1000 that the project may in a day only 200 are left"),
+        "{what}"
+    );
     assert!(retry_after > Duration::from_secs(23 * 3600), "the day has just begun");
-    bytes(&world.query(), 200).expect("what is left");
+    bytes(&another, 200).expect("what is left");
+}
+
+#[tokio::test]
+async fn what_has_ended_counts_until_its_line_is_read_and_then_once() {
+    let world = World::new().await;
+    let budgets = [budget("project", Period::Month, "1")];
+    let (first, second) = (world.query(), world.query());
+    // Both were read up to here before either ran.
+    world.reserve(&budgets, &first, "0").await.expect("nothing yet");
+    let wanted = |cost: &str| Reserved {
+        scopes: scopes(Some("ada".to_owned()), [].into_iter()),
+        cost: cost.parse().expect("money"),
+        bytes: 0,
+    };
+    let reserve = |query: &QueryId, cost| {
+        world
+            .spending
+            .reserve(&world.acme, &budgets, query, wanted(cost), |_| false)
+    };
+    reserve(&first, "0.7").expect("there is enough");
+    world.settle(&first, "0.7").await;
+    world
+        .spending
+        .settled(&world.acme, &first, "0.7".parse().expect("money"), 0);
+
+    let refused = reserve(&second, "0.4").expect_err("its line is not read yet, and it counts");
+    assert!(
+        refused.to_string().contains("for this month not so much is left"),
+        "{refused}"
+    );
+    world
+        .spending
+        .refresh(&world.acme, &budgets)
+        .await
+        .expect("the ledger is there");
+    assert!(reserve(&second, "0.4").is_err());
+    reserve(&second, "0.3").expect("it counts once");
+
+    // A budget of something else is added up from the beginning of the month.
+    let more = [budgets[0].clone(), budget("user:ada", Period::Day, "1")];
+    world
+        .spending
+        .refresh(&world.acme, &more)
+        .await
+        .expect("the ledger is there");
+    let spent: Vec<String> = world
+        .spending
+        .spent(&world.acme, &more)
+        .iter()
+        .map(|spent| spent.line(true))
+        .collect();
+    assert_eq!(spent, ["project, month: 1 of 1", "user:ada, day: 1 of 1"]);
+
+    // After midnight nobody is held to what was spent before, though nothing was read since.
+    world.clock.advance(Duration::from_secs(120));
+    world.spending.release(&world.acme, &second);
+    reserve(&second, "1").expect("another month");
 }

@@ -105,27 +105,41 @@ pub(super) fn of_lines(table: &str, all: &[LedgerLine]) -> Result<Given> {
     )
 }
 
-/// The lines added up by day, asker and kind.
-pub(super) fn of_usage(table: &str, lines: &[LedgerLine]) -> Result<Given> {
-    let mut sums: BTreeMap<(String, String, &str), Share> = BTreeMap::new();
-    for line in lines {
+/// Lines of the ledger added up by day, asker, kind and currency.
+#[derive(Default)]
+pub(super) struct Sums(BTreeMap<(String, String, String, String), Share>);
+
+impl Sums {
+    pub(super) fn add(&mut self, line: &LedgerLine) {
         let day = day_of(line.at).to_string();
         let asker = line.by.as_ref().map(ToString::to_string).unwrap_or_default();
-        sums.entry((day, asker, &line.kind)).or_default().add(Share::of(line));
+        let currency = line.cost.as_ref().map(|cost| cost.currency.clone()).unwrap_or_default();
+        let sum = self.0.entry((day, asker, line.kind.clone(), currency)).or_default();
+        sum.add(Share::of(line));
     }
-    let all: Vec<_> = sums.into_iter().collect();
-    batch(
-        table,
-        [
-            ("day", texts(&all, |((day, ..), _)| Some(day.clone()))),
-            ("asked_by", texts(&all, |((_, asker, _), _)| Some(asker.clone()))),
-            ("kind", texts(&all, |((.., kind), _)| Some((*kind).to_owned()))),
-            ("queries", numbers(&all, |(_, share)| share.queries)),
-            ("free_queries", numbers(&all, |(_, share)| share.free)),
-            ("bytes_processed", numbers(&all, |(_, share)| share.bytes_processed)),
-            ("cost", money(&all, |(_, share)| Some(share.amount))?),
-        ],
-    )
+
+    /// The first day, of which lines are missing, is no sum of a day.
+    pub(super) fn leave_out_first_day(&mut self) {
+        let first = self.0.keys().next().map(|(day, ..)| day.clone());
+        self.0.retain(|(day, ..), _| Some(day) != first.as_ref());
+    }
+
+    pub(super) fn rows(self, table: &str) -> Result<Given> {
+        let all: Vec<_> = self.0.into_iter().collect();
+        batch(
+            table,
+            [
+                ("day", texts(&all, |((day, ..), _)| Some(day.clone()))),
+                ("asked_by", texts(&all, |((_, asker, ..), _)| Some(asker.clone()))),
+                ("kind", texts(&all, |((_, _, kind, _), _)| Some(kind.clone()))),
+                ("queries", numbers(&all, |(_, share)| share.queries)),
+                ("free_queries", numbers(&all, |(_, share)| share.free)),
+                ("bytes_processed", numbers(&all, |(_, share)| share.bytes_processed)),
+                ("cost", money(&all, |(_, share)| Some(share.amount))?),
+                ("currency", texts(&all, |((.., currency), _)| Some(currency.clone()))),
+            ],
+        )
+    }
 }
 
 fn texts<T>(all: &[T], text: impl Fn(&T) -> Option<String>) -> ArrayRef {
