@@ -180,7 +180,7 @@ async fn a_query_that_failed_is_free_and_its_line_says_so() {
 }
 
 /// Prices at which everything costs something.
-const PRICED: &str = "[[billing.prices]]\nversion = \"2026-01\"\nfrom = \"2026-01-01T00:00:00Z\"\ncurrency = \"EUR\"\n\
+pub(crate) const PRICED: &str = "[[billing.prices]]\nversion = \"2026-01\"\nfrom = \"2026-01-01T00:00:00Z\"\ncurrency = \"EUR\"\n\
     per_tb_processed = \"6.25\"\nper_tb_loaded = \"2\"\nper_query_at_least = \"0.00001\"\n";
 
 #[tokio::test]
@@ -362,7 +362,7 @@ async fn the_same_query_costs_the_same_when_it_is_asked_again() {
 }
 
 /// The ledger as a file, and what it is checked with, as a tenant keeps them.
-async fn exported(warehouse: &Warehouse, folder: &std::path::Path) -> [String; 3] {
+pub(crate) async fn exported(warehouse: &Warehouse, folder: &std::path::Path) -> [String; 3] {
     let mut files = Vec::new();
     for (name, path) in [
         ("ledger.jsonl", "/v1/ledger/export"),
@@ -378,13 +378,13 @@ async fn exported(warehouse: &Warehouse, folder: &std::path::Path) -> [String; 3
 }
 
 /// An amount in 10^-18 units.
-fn attos(amount: &str) -> u128 {
+pub(crate) fn attos(amount: &str) -> u128 {
     let (units, behind) = amount.split_once('.').unwrap_or((amount, ""));
     format!("{units}{behind:0<18}").parse().expect("a decimal")
 }
 
 /// Whether `wasmhouse verify-bill` says that it holds, and what it says.
-async fn verify([ledger, prices, keys]: &[String; 3]) -> (bool, String) {
+pub(crate) async fn verify([ledger, prices, keys]: &[String; 3]) -> (bool, String) {
     let command = ["verify-bill", ledger, "--prices", prices, "--keys", keys];
     let output = run(&command).await;
     let said = [output.stdout, output.stderr].concat();

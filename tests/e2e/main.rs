@@ -18,6 +18,7 @@ mod keys;
 mod kubernetes;
 mod limits;
 mod load;
+mod money;
 mod names;
 mod network;
 mod people;
